@@ -48,7 +48,7 @@ fn hit(criterion: &mut Criterion) {
     .unwrap();
     let path = SitePath::parse(b"/app.css").unwrap().path;
     let found = system.block_on(files.find(&path));
-    assert!(matches!(&found.lookup, Lookup::File(asset) if asset.length() == 1024));
+    assert!(matches!(&found.lookup, Lookup::File(asset) if asset.length == 1024));
 
     let mut group = criterion.benchmark_group("cache_hit");
     group.bench_function("shared_cache", |bencher| {

@@ -2,115 +2,81 @@
 //!
 //! Operators see causes, unlike clients: what is wrong with a configuration or with a glob.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::web::ServiceConfig;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::respond::{self, Allow, error, route};
+use super::context::AdminContext;
+use super::respond::{self, error};
 use crate::config::PathGlobs;
 use crate::http::form_encoding;
-use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::reload::{ReloadError, Reloader};
-use crate::lifecycle::warmup::warmer::Warmup;
+use crate::lifecycle::phase::Phase;
+use crate::lifecycle::reload::ReloadError;
 use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::service_manager;
 
-/// What operators act on. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct OperatorActions {
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) reloader: Reloader,
-    /// Knows which files are served now.
-    pub(crate) warmup: Warmup,
+/// Makes readiness fail, so that load balancers stop sending traffic, or lets it pass again. Traffic is still served.
+pub(super) fn set_drained(server: &AdminContext, is_drained: bool) -> HttpResponse {
+    let phase = server.lifecycle.phase();
+    if phase >= Phase::Draining {
+        return error(StatusCode::CONFLICT, "The server is stopping.");
+    }
+    let has_changed = server.lifecycle.set_drained(is_drained);
+    if has_changed {
+        let (message, status) = match is_drained {
+            true => ("drained by an operator: readiness fails", "Drained by an operator"),
+            false => ("readiness restored by an operator", "Serving"),
+        };
+        log::info!("{message}");
+        service_manager::status(status);
+    }
+    respond::json(StatusCode::OK, &json!({ "has_changed": has_changed, "is_drained": is_drained }))
 }
 
-impl OperatorActions {
-    /// Adds the routes to an App.
-    pub(crate) fn configure(&self, app: &mut ServiceConfig) {
-        let actions = Arc::new(self.clone());
-        for (path, is_drained) in [("/drain", true), ("/ready", false)] {
-            let actions = Arc::clone(&actions);
-            route(app, path, Allow::Post, move |_| ready(actions.set_drained(is_drained)));
+/// Removes cache entries whose names match the globs.
+pub(super) async fn purge(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+    let globs = match globs_of(&request) {
+        Ok(Some(globs)) => globs,
+        Ok(None) => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "A glob is missing. Accepted: one or more, as in /purge?glob=/assets/**&glob=*.css, or glob=** for \
+                 everything.",
+            );
         }
-        let purging = Arc::clone(&actions);
-        route(app, "/purge", Allow::Post, move |request| Arc::clone(&purging).purge(request));
-        route(app, "/reload", Allow::Post, move |_| Arc::clone(&actions).reload());
-    }
+        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
+    };
+    let (files, wanted) = (server.warmup.files(), globs.clone());
+    let Some(found) = run_on_own_thread(move || files.purge_request(&wanted)).await else {
+        return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
+    };
+    let purged = server.warmup.files().purge(found).await;
+    log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
+    respond::json(StatusCode::OK, &purged)
+}
 
-    /// Makes readiness fail, so that load balancers stop sending traffic, or lets it pass again. Traffic is still served.
-    fn set_drained(&self, is_drained: bool) -> HttpResponse {
-        let phase = self.lifecycle.phase();
-        if phase >= Phase::Draining {
-            return error(StatusCode::CONFLICT, "The server is stopping.");
-        }
-        let has_changed = self.lifecycle.set_drained(is_drained);
-        if has_changed {
-            let (message, status) = match is_drained {
-                true => ("drained by an operator: readiness fails", "Drained by an operator"),
-                false => ("readiness restored by an operator", "Serving"),
-            };
-            log::info!("{message}");
-            service_manager::status(status);
-        }
-        respond::json(StatusCode::OK, &json!({ "is_drained": is_drained, "has_changed": has_changed }))
+/// Reads the configuration again, as SIGHUP does.
+pub(super) async fn reload(server: Arc<AdminContext>, _: HttpRequest) -> HttpResponse {
+    match server.lifecycle.phase() {
+        Phase::Starting | Phase::Warming => return error(StatusCode::CONFLICT, "The server is starting."),
+        Phase::Ready => {}
+        _ => return error(StatusCode::CONFLICT, "The server is stopping."),
     }
-
-    /// Removes cache entries whose names match the globs.
-    async fn purge(self: Arc<Self>, request: HttpRequest) -> HttpResponse {
-        let globs = match globs_of(&request) {
-            Ok(Some(globs)) => globs,
-            Ok(None) => {
-                return error(
-                    StatusCode::BAD_REQUEST,
-                    "A glob is missing. Accepted: one or more, as in /purge?glob=/assets/**&glob=*.css, or glob=** for \
-                     everything.",
-                );
-            }
-            Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
-        };
-        let (files, wanted) = (self.warmup.files(), globs.clone());
-        let found = run_on_own_thread(move || files.purge_request(&wanted)).await;
-        let Some(found) = found else {
-            return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
-        };
-        let purged = self.warmup.files().purge(found).await;
-        log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
-        respond::json(StatusCode::OK, &purged)
-    }
-
-    /// Reads the configuration again, as SIGHUP does.
-    async fn reload(self: Arc<Self>) -> HttpResponse {
-        match self.lifecycle.phase() {
-            Phase::Starting | Phase::Warming => {
-                return error(StatusCode::CONFLICT, "The server is starting.");
-            }
-            Phase::Ready => {}
-            _ => return error(StatusCode::CONFLICT, "The server is stopping."),
+    let error = match server.reloader.reload().await {
+        Ok(reloaded) => return respond::json(StatusCode::OK, &reloaded),
+        Err(error) => error,
+    };
+    let (status, sentence) = match error {
+        ReloadError::Invalid(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
         }
-        match self.reloader.reload().await {
-            Ok(reloaded) => respond::json(StatusCode::OK, &reloaded),
-            Err(ReloadError::Invalid(errors)) => {
-                let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
-                let sentence = "Nothing has changed: the configuration is wrong.";
-                respond::json(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
-            }
-            Err(ReloadError::Incomplete(failures)) => {
-                let errors: Vec<String> = failures.iter().map(ToString::to_string).collect();
-                let sentence = "The new configuration is not in effect on every worker.";
-                respond::json(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    &json!({ "error": sentence, "errors": errors }),
-                )
-            }
+        ReloadError::Incomplete(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The new configuration is not in effect on every worker.")
         }
-    }
+    };
+    respond::json(status, &json!({ "error": sentence, "errors": error.lines() }))
 }
 
 /// Reads the globs of a query. `None` if it has none.
@@ -118,15 +84,18 @@ impl OperatorActions {
 /// # Errors
 /// Why a glob is invalid, as a sentence.
 pub(super) fn globs_of(request: &HttpRequest) -> Result<Option<PathGlobs>, String> {
-    let query = request.query_string().as_bytes();
-    let globs: Vec<String> = form_encoding::pairs(query)
-        .filter(|(name, _)| *name == b"glob")
-        .map(|(_, value)| String::from_utf8_lossy(&form_encoding::decode(value)).into_owned())
-        .collect();
+    let globs: Vec<String> = query_values(request, "glob").collect();
     if globs.is_empty() {
         return Ok(None);
     }
     PathGlobs::new(globs).map(Some).map_err(|reason| format!("The list of globs {reason}."))
+}
+
+/// Returns the values of `name` in the query, in their order.
+pub(super) fn query_values(request: &HttpRequest, name: &str) -> impl Iterator<Item = String> {
+    form_encoding::pairs(request.query_string().as_bytes())
+        .filter(move |(known, _)| *known == name.as_bytes())
+        .map(|(_, value)| String::from_utf8_lossy(&form_encoding::decode(value)).into_owned())
 }
 
 /// Error for a task that panicked.

@@ -1,13 +1,13 @@
 //! Authorization of requests to the admin listener: its token if it has one, and protection against pages of other sites.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 use base64::Engine;
@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::respond::uncached;
+use super::respond::text;
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
 use crate::http::client_key::{ClientKey, ClientPrefixes};
@@ -23,39 +23,19 @@ use crate::limits::attempts::{AttemptRate, FailedAttemptTable};
 use crate::sys::gcra::RateClock;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// Authorization of the admin listener. Clones share the state.
+/// Authorization of the admin listener, with the number of requests that it rejected.
 ///
 /// Decision: docs/decisions/037-admin-port-and-browsers.md.
-#[derive(Clone)]
 pub(crate) struct AdminAuth {
-    policy: Arc<AdminPolicy>,
-}
-
-struct AdminPolicy {
     /// SHA-256 of the token, so that comparing does not reveal its length. `None` without a token.
     token: Option<[u8; 32]>,
     attempts: FailedAttemptTable,
     clock: RateClock,
-    rejected: RejectedCounters,
-}
-
-/// Rejected requests since the start.
-#[derive(Debug, Default)]
-struct RejectedCounters {
-    tokens: SampledCounter,
-    too_many: AtomicU64,
-    pages: SampledCounter,
-}
-
-/// Requests rejected by the admin listener since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AdminAuthCounts {
-    /// Wrong tokens.
-    pub(crate) tokens: u64,
+    pub(crate) wrong_tokens: SampledCounter,
     /// Tokens that were not checked after too many wrong ones.
-    pub(crate) too_many: u64,
+    pub(crate) too_many: SampledCounter,
     /// Requests from pages of other sites, or with a Host that is not that of the listener.
-    pub(crate) pages: u64,
+    pub(crate) foreign_pages: SampledCounter,
 }
 
 /// Why a request is rejected.
@@ -68,64 +48,45 @@ enum AuthFailure {
     ForeignPage,
 }
 
-/// Facts on which authorization depends.
-#[derive(Clone, Copy, Debug, Default)]
+/// A request at the listener.
 struct AdminRequest<'a> {
-    path: &'a str,
-    /// The method is safe (RFC 9110 §9.2.1).
-    is_safe: bool,
-    /// `None` over a unix socket.
-    peer: Option<IpAddr>,
+    request: &'a ServiceRequest,
     /// Address of the listener. `None` for a unix socket.
     local: Option<SocketAddr>,
-    authorization: Option<&'a [u8]>,
-    host: Option<&'a [u8]>,
-    origin: Option<&'a [u8]>,
-    /// `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata), which browsers set and pages can't change.
-    fetch_site: Option<&'a [u8]>,
-    fetch_mode: Option<&'a [u8]>,
 }
 
 impl AdminAuth {
     /// Creates the authorization that `config` describes.
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |token: &Secret| Sha256::digest(token.reveal()).into();
-        let token = config.listening.admin_token.given().map(digest);
-        let attempts = FailedAttemptTable::new(ATTEMPTS);
-        let (clock, rejected) = (RateClock::default(), RejectedCounters::default());
-        Self { policy: Arc::new(AdminPolicy { token, attempts, clock, rejected }) }
-    }
-
-    /// Rejected requests.
-    pub(crate) fn counts(&self) -> AdminAuthCounts {
-        let RejectedCounters { tokens, too_many, pages } = &self.policy.rejected;
-        AdminAuthCounts {
-            tokens: tokens.get(),
-            too_many: too_many.load(Ordering::Relaxed),
-            pages: pages.get(),
+        Self {
+            token: config.listening.admin_token.given().map(digest),
+            attempts: FailedAttemptTable::new(ATTEMPTS),
+            clock: RateClock::default(),
+            wrong_tokens: SampledCounter::default(),
+            too_many: SampledCounter::default(),
+            foreign_pages: SampledCounter::default(),
         }
     }
 
     /// Middleware that rejects unauthorized requests. `local` is the address of the listener, `None` for a unix socket.
-    pub(crate) async fn check<B: MessageBody + 'static>(
+    pub(crate) async fn authorize<B: MessageBody + 'static>(
         &self,
         local: Option<SocketAddr>,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        match self.policy.check(&AdminRequest::new(&request, local)) {
+        match self.check(&AdminRequest { request: &request, local }) {
             Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
             Err(failure) => {
-                self.policy.count(failure, &request);
+                self.count(failure, &request);
                 Ok(request.into_response(failure.response()))
             }
         }
     }
-}
 
-impl AdminPolicy {
     fn check(&self, request: &AdminRequest<'_>) -> Result<(), AuthFailure> {
-        if HEALTH_PATHS.contains(&request.path) {
+        if HEALTH_PATHS.contains(&request.request.path()) {
             return Ok(());
         }
         match &self.token {
@@ -136,8 +97,9 @@ impl AdminPolicy {
     }
 
     fn check_token(&self, token: &[u8; 32], request: &AdminRequest<'_>) -> Result<(), AuthFailure> {
-        let authorization = request.authorization.ok_or(AuthFailure::NoToken)?;
-        let (client, now) = (ClientKey::of(request.peer, PREFIXES), self.clock.now());
+        let authorization = request.header(&AUTHORIZATION).ok_or(AuthFailure::NoToken)?;
+        let peer = request.request.peer_addr().map(|peer| peer.ip());
+        let (client, now) = (ClientKey::of(peer, PREFIXES), self.clock.now());
         if let Some(wait_seconds) = self.attempts.wait(client, now) {
             return Err(AuthFailure::TooManyAttempts { wait_seconds });
         }
@@ -157,12 +119,12 @@ impl AdminPolicy {
         let (counter, what) = match failure {
             AuthFailure::NoToken => return,
             AuthFailure::TooManyAttempts { .. } => {
-                self.rejected.too_many.fetch_add(1, Ordering::Relaxed);
+                self.too_many.count();
                 return;
             }
-            AuthFailure::WrongToken => (&self.rejected.tokens, "wrong admin token"),
+            AuthFailure::WrongToken => (&self.wrong_tokens, "wrong admin token"),
             AuthFailure::ForeignHost | AuthFailure::ForeignPage => {
-                (&self.rejected.pages, "request from a page of another site")
+                (&self.foreign_pages, "request from a page of another site")
             }
         };
         let (number, is_logged) = counter.count();
@@ -175,33 +137,19 @@ impl AdminPolicy {
 }
 
 impl<'a> AdminRequest<'a> {
-    fn new(request: &'a ServiceRequest, local: Option<SocketAddr>) -> Self {
-        let headers: &HeaderMap = request.headers();
-        let header = |name: &str| headers.get(name).map(|value| value.as_bytes());
-        Self {
-            path: request.path(),
-            is_safe: request.method().is_safe(),
-            peer: request.peer_addr().map(|peer| peer.ip()),
-            local,
-            authorization: header(AUTHORIZATION.as_str()),
-            host: header(HOST.as_str()),
-            origin: header(ORIGIN.as_str()),
-            fetch_site: header("sec-fetch-site"),
-            fetch_mode: header("sec-fetch-mode"),
-        }
+    fn header(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.request.headers().get(name).map(HeaderValue::as_bytes)
     }
 
     /// Rejects DNS rebinding: a page whose own host name resolves to this address must not read or change anything. The
     /// browser sends that name as Host.
     fn check_host(&self) -> Result<(), AuthFailure> {
         let Some(local) = self.local else { return Ok(()) };
-        if NUMBER_PATHS.contains(&self.path) {
+        // Browsers always send it.
+        let Some(host) = self.header(&HOST).filter(|_| !NUMBER_PATHS.contains(&self.request.path())) else {
             return Ok(());
-        }
-        let Some(host) = self.host.and_then(|host| str::from_utf8(host_of(host)).ok()) else {
-            // Browsers always send it.
-            return if self.host.is_none() { Ok(()) } else { Err(AuthFailure::ForeignHost) };
         };
+        let host = str::from_utf8(host_of(host)).map_err(|_| AuthFailure::ForeignHost)?;
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") {
             return Ok(());
@@ -217,38 +165,36 @@ impl<'a> AdminRequest<'a> {
     /// Rejects requests from pages of other sites, because browsers add credentials to them too. Following a link to this
     /// listener is allowed.
     fn check_page(&self) -> Result<(), AuthFailure> {
-        let is_own = match (self.fetch_site, self.origin) {
-            (Some(b"same-origin"), _) => true,
-            (Some(b"none"), _) | (None, None) => return Ok(()),
-            (Some(_), _) => false,
-            (None, Some(origin)) => self.is_origin(origin),
-        };
-        let is_own = is_own && self.origin.is_none_or(|origin| self.is_origin(origin));
-        let is_navigation = self.is_safe && self.fetch_mode == Some(b"navigate");
-        if is_own || is_navigation { Ok(()) } else { Err(AuthFailure::ForeignPage) }
+        let origin = self.header(&ORIGIN);
+        let site = self.header(&FETCH_SITE);
+        let is_own =
+            matches!(site, None | Some(b"same-origin")) && origin.is_none_or(|origin| self.is_origin(origin));
+        let is_navigation = self.request.method().is_safe() && self.header(&FETCH_MODE) == Some(b"navigate");
+        let is_allowed = site == Some(b"none") || is_own || is_navigation;
+        if is_allowed { Ok(()) } else { Err(AuthFailure::ForeignPage) }
     }
 
     fn is_origin(&self, origin: &[u8]) -> bool {
         let authority = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
-        let same = |authority: &[u8], host: &[u8]| authority.eq_ignore_ascii_case(host);
-        authority.zip(self.host).is_some_and(|(authority, host)| same(authority, host))
+        authority
+            .zip(self.header(&HOST))
+            .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
     }
 }
 
 /// Reads the token from the Authorization header: a bearer token (RFC 6750 §2.1), or the password of any user (RFC 7617 §2).
 fn presented_token(authorization: &[u8]) -> Option<Vec<u8>> {
-    let at = authorization.iter().position(|&byte| byte == b' ')?;
-    let (scheme, rest) = authorization.split_at(at);
-    let rest = rest.trim_ascii();
-    if scheme.eq_ignore_ascii_case(b"bearer") {
-        return Some(rest.to_vec());
+    let end = authorization.iter().position(|byte| *byte == b' ')?;
+    let (scheme, value) = authorization.split_at(end);
+    match scheme.to_ascii_lowercase().as_slice() {
+        b"bearer" => Some(value.trim_ascii().to_vec()),
+        b"basic" => {
+            let pair = STANDARD.decode(value.trim_ascii()).ok()?;
+            let colon = pair.iter().position(|byte| *byte == b':')?;
+            pair.get(colon + 1..).map(<[u8]>::to_vec)
+        }
+        _ => None,
     }
-    if !scheme.eq_ignore_ascii_case(b"basic") {
-        return None;
-    }
-    let pair = STANDARD.decode(rest).ok()?;
-    let colon = pair.iter().position(|&byte| byte == b':')?;
-    pair.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
 impl AuthFailure {
@@ -265,22 +211,28 @@ impl AuthFailure {
                 (StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected.\n")
             }
         };
-        let mut response = uncached(status);
-        response.content_type("text/plain; charset=utf-8");
+        let mut response = text(status, sentence);
+        let headers = response.headers_mut();
         match self {
             Self::NoToken | Self::WrongToken => {
-                response
-                    .append_header((WWW_AUTHENTICATE, "Basic realm=\"pagecast admin\", charset=\"UTF-8\""));
-                response.append_header((WWW_AUTHENTICATE, "Bearer realm=\"pagecast admin\""));
+                for challenge in CHALLENGES {
+                    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                }
             }
-            Self::TooManyAttempts { wait_seconds } => {
-                response.insert_header((RETRY_AFTER, wait_seconds.to_string()));
-            }
+            Self::TooManyAttempts { wait_seconds } => drop(headers.insert(RETRY_AFTER, wait_seconds.into())),
             Self::ForeignHost | Self::ForeignPage => {}
         }
-        response.body(sentence)
+        response
     }
 }
+
+/// What a client without the token is asked for (RFC 9110 §11.6.1).
+const CHALLENGES: [&str; 2] =
+    ["Basic realm=\"pagecast admin\", charset=\"UTF-8\"", "Bearer realm=\"pagecast admin\""];
+
+/// `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata), which browsers set and pages can't change.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Wrong tokens of one client: ten at once, then one each six seconds.
 const ATTEMPTS: AttemptRate = AttemptRate::one_each(6, 10);
@@ -298,20 +250,29 @@ const NUMBER_PATHS: [&str; 2] = ["/status", "/metrics"];
 mod tests {
     use super::*;
     use crate::config::{ListeningGroup, Toggle};
+    use actix_web::http::Method;
+    use actix_web::test::TestRequest;
 
     const TOKEN: &str = "correct-horse-battery";
 
-    fn policy(token: Toggle<Secret>) -> Arc<AdminPolicy> {
+    fn policy(token: Toggle<Secret>) -> AdminAuth {
         AdminAuth::new(&Config {
             listening: ListeningGroup { admin_token: token, ..ListeningGroup::default() }.into(),
             ..Config::default()
         })
-        .policy
     }
 
-    fn request<'a>(path: &'a str, is_safe: bool) -> AdminRequest<'a> {
-        let local = Some(([127, 0, 0, 1], 8081).into());
-        AdminRequest { path, is_safe, peer: "127.0.0.1".parse().ok(), local, ..AdminRequest::default() }
+    fn request(path: &str, is_safe: bool) -> TestRequest {
+        let method = if is_safe { Method::GET } else { Method::POST };
+        TestRequest::with_uri(path).method(method).peer_addr(([127, 0, 0, 1], 4711).into())
+    }
+
+    fn check(policy: &AdminAuth, request: TestRequest, local: Option<SocketAddr>) -> Result<(), AuthFailure> {
+        policy.check(&AdminRequest { request: &request.to_srv_request(), local })
+    }
+
+    fn check_at_loopback(policy: &AdminAuth, request: TestRequest) -> Result<(), AuthFailure> {
+        check(policy, request, Some(([127, 0, 0, 1], 8081).into()))
     }
 
     #[test]
@@ -333,13 +294,12 @@ mod tests {
             ("Basic =".to_owned(), false),
             (String::new(), false),
         ] {
-            let request =
-                AdminRequest { authorization: Some(authorization.as_bytes()), ..request("/", true) };
+            let request = request("/", true).insert_header((AUTHORIZATION, &*authorization));
             let expected = if is_correct { Ok(()) } else { Err(AuthFailure::WrongToken) };
-            assert_eq!(policy.check(&request), expected, "{authorization}");
+            assert_eq!(check_at_loopback(&policy, request), expected, "{authorization}");
         }
-        assert_eq!(policy.check(&request("/status", true)), Err(AuthFailure::NoToken));
-        assert_eq!(policy.check(&request("/readyz", true)), Ok(()));
+        assert_eq!(check_at_loopback(&policy, request("/status", true)), Err(AuthFailure::NoToken));
+        assert_eq!(check_at_loopback(&policy, request("/readyz", true)), Ok(()));
     }
 
     #[test]
@@ -367,21 +327,21 @@ mod tests {
             for (path, is_safe) in
                 [("/", true), ("/events", true), ("/debug/config", true), ("/drain", false)]
             {
-                let request = AdminRequest { host: Some(host.as_bytes()), ..request(path, is_safe) };
+                let request = request(path, is_safe).insert_header((HOST, host));
                 let expected = if is_ours { Ok(()) } else { Err(AuthFailure::ForeignHost) };
-                assert_eq!(policy.check(&request), expected, "{host} {path}");
+                assert_eq!(check_at_loopback(&policy, request), expected, "{host} {path}");
             }
             for path in HEALTH_PATHS.into_iter().chain(NUMBER_PATHS) {
-                let request = AdminRequest { host: Some(host.as_bytes()), ..request(path, true) };
-                assert_eq!(policy.check(&request), Ok(()), "{host} {path}");
+                let request = request(path, true).insert_header((HOST, host));
+                assert_eq!(check_at_loopback(&policy, request), Ok(()), "{host} {path}");
             }
-            let unix = AdminRequest { host: Some(host.as_bytes()), local: None, ..request("/drain", false) };
-            assert_eq!(policy.check(&unix), Ok(()), "{host}");
+            let request = request("/drain", false).insert_header((HOST, host));
+            assert_eq!(check(&policy, request, None), Ok(()), "{host} at a unix socket");
         }
-        assert_eq!(policy.check(&request("/drain", false)), Ok(()), "programs may omit it");
+        assert_eq!(check_at_loopback(&policy, request("/drain", false)), Ok(()), "programs may omit it");
         let local = Some(([192, 0, 2, 1], 8081).into());
-        let bound = AdminRequest { host: Some(b"192.0.2.1:8081"), local, ..request("/drain", false) };
-        assert_eq!(policy.check(&bound), Ok(()));
+        let request = request("/drain", false).insert_header((HOST, "192.0.2.1:8081"));
+        assert_eq!(check(&policy, request, local), Ok(()));
     }
 
     #[test]
@@ -409,17 +369,18 @@ mod tests {
             (None, None, Some(""), false, false),
         ] {
             for (is_safe, may) in [(true, may_read), (false, may_change)] {
-                let request = AdminRequest {
-                    host: Some(b"localhost:8081"),
-                    origin: origin.map(str::as_bytes),
-                    fetch_site: site.map(str::as_bytes),
-                    fetch_mode: mode.map(str::as_bytes),
-                    authorization: Some(right.as_bytes()),
-                    ..request("/drain", is_safe)
-                };
                 let expected = if may { Ok(()) } else { Err(AuthFailure::ForeignPage) };
                 for policy in [&open, &closed] {
-                    assert_eq!(policy.check(&request), expected, "{site:?} {mode:?} {origin:?} {is_safe}");
+                    let mut request = request("/drain", is_safe)
+                        .insert_header((HOST, "localhost:8081"))
+                        .insert_header((AUTHORIZATION, &*right));
+                    for (name, value) in [(ORIGIN, origin), (FETCH_SITE, site), (FETCH_MODE, mode)] {
+                        if let Some(value) = value {
+                            request = request.insert_header((name, value));
+                        }
+                    }
+                    let found = check_at_loopback(policy, request);
+                    assert_eq!(found, expected, "{site:?} {mode:?} {origin:?} {is_safe}");
                 }
             }
         }

@@ -10,48 +10,28 @@ use super::respond::{Allow, route, uncached};
 
 /// Adds the routes to an App.
 pub(super) fn configure(app: &mut ServiceConfig) {
-    for Embedded { path, media_type, text } in FILES {
+    for (path, media_type, text) in FILES {
         // Not cached: another version of the server has another page.
-        let response = || {
-            uncached(StatusCode::OK)
+        let respond = move |(), _| {
+            let response = uncached(StatusCode::OK)
                 .insert_header((CONTENT_SECURITY_POLICY, POLICY))
                 .insert_header((REFERRER_POLICY, "no-referrer"))
                 .insert_header(("cross-origin-opener-policy", "same-origin"))
                 .insert_header(("cross-origin-resource-policy", "same-origin"))
-                .content_type(*media_type)
-                .body(*text)
+                .content_type(media_type)
+                .body(text);
+            ready(response)
         };
-        route(app, path, Allow::GetHead, move |_| ready(response()));
+        route(app, path, Allow::GetHead, &(), respond);
     }
 }
 
-struct Embedded {
-    path: &'static str,
-    media_type: &'static str,
-    text: &'static str,
-}
-
-const FILES: &[Embedded] = &[
-    Embedded {
-        path: "/",
-        media_type: "text/html; charset=utf-8",
-        text: include_str!("dashboard/index.html"),
-    },
-    Embedded {
-        path: "/dashboard.css",
-        media_type: "text/css; charset=utf-8",
-        text: include_str!("dashboard/dashboard.css"),
-    },
-    Embedded {
-        path: "/dashboard.js",
-        media_type: "text/javascript; charset=utf-8",
-        text: include_str!("dashboard/dashboard.js"),
-    },
-    Embedded {
-        path: "/favicon.svg",
-        media_type: "image/svg+xml",
-        text: include_str!("dashboard/favicon.svg"),
-    },
+/// Path, media type and text of each file.
+const FILES: [(&str, &str, &str); 4] = [
+    ("/", "text/html; charset=utf-8", include_str!("dashboard/index.html")),
+    ("/dashboard.css", "text/css; charset=utf-8", include_str!("dashboard/dashboard.css")),
+    ("/dashboard.js", "text/javascript; charset=utf-8", include_str!("dashboard/dashboard.js")),
+    ("/favicon.svg", "image/svg+xml", include_str!("dashboard/favicon.svg")),
 ];
 
 /// Allows only the script, style, image and events of this server.

@@ -1,38 +1,27 @@
 //! `/debug/config` and `/debug/cache`: settings in effect and contents of the name cache.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::web::ServiceConfig;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::actions::{FAILED, OperatorActions, globs_of};
-use super::respond::{self, Allow, error, route};
+use super::actions::{FAILED, globs_of, query_values};
+use super::context::AdminContext;
+use super::respond::{self, error};
 use crate::config::{shown, table};
-use crate::http::form_encoding;
 use crate::lifecycle::reload::ConfigInEffect;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// Adds the routes to an App.
-pub(super) fn configure(actions: &OperatorActions, app: &mut ServiceConfig) {
-    let (reader, actions) = (actions.clone(), actions.clone());
-    route(app, "/debug/config", Allow::GetHead, move |request| ready(config(&reader, &request)));
-    let turn = Arc::new(Semaphore::new(1));
-    route(app, "/debug/cache", Allow::GetHead, move |request| {
-        cache(actions.clone(), request, Arc::clone(&turn))
-    });
-}
-
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
-fn config(actions: &OperatorActions, request: &HttpRequest) -> HttpResponse {
-    let ConfigInEffect { config, origins, limits, postponed, .. } = actions.reloader.current();
-    let values = shown(&config, &origins, &limits);
-    match last(request, b"format").as_deref() {
+pub(super) async fn config(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+    let current = server.reloader.current();
+    let ConfigInEffect { config, origins, limits, postponed, .. } = &*current;
+    let values = shown(config, origins, limits);
+    match query_values(&request, "format").last().as_deref() {
         None | Some("json") => {
-            respond::json(StatusCode::OK, &json!({ "values": values, "needs_restart": postponed }))
+            respond::json(StatusCode::OK, &json!({ "needs_restart": postponed, "values": values }))
         }
         Some("text") => {
             let postponed = postponed.iter().map(|setting| {
@@ -45,36 +34,28 @@ fn config(actions: &OperatorActions, request: &HttpRequest) -> HttpResponse {
 }
 
 /// Lists entries of the name cache, the most recently used first. `?glob=` selects names, `?limit=` bounds their number.
-async fn cache(actions: OperatorActions, request: HttpRequest, turn: Arc<Semaphore>) -> HttpResponse {
+pub(super) async fn cache(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
     let globs = match globs_of(&request) {
         Ok(globs) => globs,
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
-    let limit = match last(&request, b"limit").map(|limit| limit.parse()) {
+    let limit = match query_values(&request, "limit").last().map(|limit| limit.parse()) {
         None => LIMIT,
         Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
         Some(_) => {
             return error(StatusCode::BAD_REQUEST, &format!("Invalid limit. Accepted: 1 to {LIMIT_MAX}."));
         }
     };
-    // Reads all names, so one request at a time is enough.
-    let Ok(turn) = turn.acquire_owned().await else {
-        return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
-    };
-    let files = actions.warmup.files();
-    let remembered = run_on_own_thread(move || (files.list_names(globs.as_ref(), limit), turn)).await;
-    match remembered {
-        Some((remembered, _turn)) => respond::json(StatusCode::OK, &remembered),
+    let (files, turn) = (server.warmup.files(), LISTING.acquire().await);
+    let listed = run_on_own_thread(move || (files.list_names(globs.as_ref(), limit), turn)).await;
+    match listed {
+        Some((listed, _turn)) => respond::json(StatusCode::OK, &listed),
         None => error(StatusCode::INTERNAL_SERVER_ERROR, FAILED),
     }
 }
 
-/// Returns the last value of `name` in the query.
-fn last(request: &HttpRequest, name: &[u8]) -> Option<String> {
-    let (_, value) =
-        form_encoding::pairs(request.query_string().as_bytes()).filter(|(known, _)| *known == name).last()?;
-    Some(String::from_utf8_lossy(&form_encoding::decode(value)).into_owned())
-}
+/// A listing reads all names, so one request at a time is enough.
+static LISTING: Semaphore = Semaphore::const_new(1);
 
 /// Default limit of names.
 const LIMIT: usize = 100;

@@ -4,31 +4,25 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::pin::pin;
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
-use actix_web::web::{Bytes, ServiceConfig};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, StreamExt};
 
-use super::respond::{Allow, route, uncached};
+use super::respond::{text, uncached};
 use super::sampler::{Sampler, Subscriber};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 
-/// Adds the route to an App. Streams end when the `listener` closes.
-pub(super) fn configure(sampler: &Sampler, listener: &Lifecycle, app: &mut ServiceConfig) {
-    let (sampler, listener) = (sampler.clone(), listener.clone());
-    route(app, "/events", Allow::Get, move |_| ready(respond(&sampler, &listener)));
-}
-
-fn respond(sampler: &Sampler, listener: &Lifecycle) -> HttpResponse {
+/// Sends events until the `listener` closes.
+pub(super) async fn events((sampler, listener): (Sampler, Lifecycle), _: HttpRequest) -> HttpResponse {
     let Some(subscriber) = sampler.subscribe() else {
-        return uncached(StatusCode::SERVICE_UNAVAILABLE)
-            .insert_header((RETRY_AFTER, "5"))
-            .content_type("text/plain; charset=utf-8")
-            .body("Too many dashboards are open.\n");
+        let mut refused = text(StatusCode::SERVICE_UNAVAILABLE, "Too many dashboards are open.\n");
+        refused.headers_mut().insert(RETRY_AFTER, 5.into());
+        return refused;
     };
-    let events = stream::unfold(Some((subscriber, listener.clone())), |state| async move {
+    let events = stream::unfold(Some((subscriber, listener)), |state| async move {
         let (mut subscriber, listener) = state?;
         Some(match next(&mut subscriber, &listener).await {
             Some(event) => (Ok::<_, Infallible>(event), Some((subscriber, listener))),

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::ServiceConfig;
+use parking_lot::Mutex;
 
 use super::respond::{Allow, route, text};
 use crate::files::Files;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::progress::WarmupProgress;
+use crate::lifecycle::warmup::progress::WarmupCounts;
 
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
     files: Files,
-    progress: Arc<WarmupProgress>,
+    progress: Arc<Mutex<WarmupCounts>>,
 }
 
 impl Health {
@@ -28,16 +29,15 @@ impl Health {
     }
 
     /// Reports the progress of a warm-up too.
-    pub(crate) fn with_progress(self, progress: &Arc<WarmupProgress>) -> Self {
+    pub(crate) fn with_progress(self, progress: &Arc<Mutex<WarmupCounts>>) -> Self {
         Self { progress: Arc::clone(progress), ..self }
     }
 
     /// Adds the routes to an App.
     pub fn configure(&self, app: &mut ServiceConfig) {
-        route(app, "/livez", Allow::GetHead, |_| ready(text(StatusCode::OK, OK)));
+        route(app, "/livez", Allow::GetHead, &(), |(), _| ready(text(StatusCode::OK, OK)));
         for path in ["/readyz", "/healthz"] {
-            let health = self.clone();
-            route(app, path, Allow::GetHead, move |_| ready(health.readiness()));
+            route(app, path, Allow::GetHead, self, |health, _| ready(health.readiness()));
         }
     }
 
@@ -45,7 +45,7 @@ impl Health {
         let reason: Cow<'_, str> = match self.lifecycle.phase() {
             Phase::Starting => "Starting.\n".into(),
             Phase::Warming => {
-                let counts = self.progress.counts();
+                let counts = *self.progress.lock();
                 format!("Warming: {} of {} files.\n", counts.done, counts.of).into()
             }
             Phase::Draining | Phase::Closing | Phase::Ended => "Draining.\n".into(),

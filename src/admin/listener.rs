@@ -4,6 +4,7 @@
 //! owns the path by then, and closes accepted connections with it.
 
 use std::fmt::Display;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,37 +14,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::HttpService;
+use actix_rt::net::{ActixStream, TcpStream, UnixStream};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, web};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpResponse};
 use futures_util::future::{Either, select};
 use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::{TcpStream, UnixStream};
 
-use super::health::Health;
-use super::readings::Gauges;
-use super::{dashboard, debug, events, warm};
-use crate::admin::actions::OperatorActions;
-use crate::admin::authorize::AdminAuth;
+use super::context::AdminContext;
+use super::respond::{Allow, route};
+use super::{actions, dashboard, debug, events, metrics, status, warm};
 use crate::admin::sampler::Sampler;
 use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::warmer::Warmup;
+use crate::lifecycle::warmup::protocol;
 use crate::net::listener::{Listener, SocketPath, accept};
+use crate::sys::backoff::Backoff;
 use crate::sys::event_loop::register;
-
-/// What the admin listener serves.
-#[derive(Clone)]
-pub(crate) struct AdminContext {
-    pub(crate) auth: AdminAuth,
-    pub(crate) health: Health,
-    pub(crate) gauges: Gauges,
-    pub(crate) warmup: Warmup,
-    pub(crate) actions: OperatorActions,
-}
 
 /// The running admin server.
 pub(crate) struct Admin {
@@ -57,7 +48,7 @@ impl Admin {
     ///
     /// # Errors
     /// If the thread or its event loop can't be started.
-    pub(crate) fn start(listener: Listener, context: AdminContext) -> io::Result<Self> {
+    pub(crate) fn start(listener: Listener, context: Arc<AdminContext>) -> io::Result<Self> {
         let lifecycle = Lifecycle::new();
         let (started, is_started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn({
@@ -84,45 +75,43 @@ impl Admin {
 
 async fn serve(
     listener: Listener,
-    context: AdminContext,
+    context: Arc<AdminContext>,
     lifecycle: Lifecycle,
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
-    let sampler = Sampler::new(context.gauges.clone(), context.warmup.clone());
+    let sampler = Sampler::new(Arc::clone(&context));
     let service = build_service(&context, &sampler, &lifecycle, listener.address()).await;
     let (service, queue) = match service.and_then(|service| Ok((service, AcceptQueue::new(listener)?))) {
         Ok(ready) => ready,
         Err(error) => return drop(started.send(Err(error))),
     };
     let _ = started.send(Ok(()));
-    let (finder, admin) = (sampler.clone(), &context.gauges.admin);
+    let finder = sampler.clone();
     actix_rt::spawn(async move { sampler.run().await });
     actix_rt::spawn(async move { finder.find_busy_files().await });
-    accept_until_closing(&service, queue, &admin.connections, &lifecycle).await;
+    accept_until_closing(&service, queue, &context.connections, &lifecycle).await;
     lifecycle.reached(Phase::Ended).await;
-    let _ = tokio::time::timeout(STREAMS_END_WITHIN, admin.watches.all_free()).await;
+    let _ = tokio::time::timeout(STREAMS_END_WITHIN, context.watches.all_free()).await;
 }
 
 /// Builds the App: `address` is that of the listener, `None` for a unix socket.
 async fn build_service(
-    context: &AdminContext,
+    context: &Arc<AdminContext>,
     sampler: &Sampler,
     lifecycle: &Lifecycle,
     address: Option<SocketAddr>,
 ) -> io::Result<Rc<impl Service<(Stream, Option<SocketAddr>), Error: Display> + use<>>> {
-    let auth = context.auth.clone();
+    let server = Arc::clone(context);
     let app = App::new()
         .wrap(from_fn(move |request, next| {
-            let auth = auth.clone();
-            async move { auth.check(address, request, next).await }
+            let server = Arc::clone(&server);
+            async move { server.auth.authorize(address, request, next).await }
         }))
         .configure(|app| context.health.configure(app))
-        .configure(|app| context.gauges.configure_status(app))
-        .configure(|app| context.gauges.configure_metrics(app))
-        .configure(|app| warm::configure(&context.warmup, app))
-        .configure(|app| context.actions.configure(app))
-        .configure(|app| debug::configure(&context.actions, app))
-        .configure(|app| events::configure(sampler, lifecycle, app))
+        .configure(|app| add_routes(app, context))
+        .configure(|app| {
+            route(app, "/events", Allow::Get, &(sampler.clone(), lifecycle.clone()), events::events);
+        })
         .configure(dashboard::configure)
         .default_service(web::to(HttpResponse::NotFound));
     let service = HttpService::build()
@@ -134,6 +123,21 @@ async fn build_service(
     service.map(Rc::new).map_err(|()| io::Error::other("the admin App could not be built"))
 }
 
+/// Adds what shows and operates the server.
+fn add_routes(app: &mut ServiceConfig, server: &Arc<AdminContext>) {
+    route(app, "/status", Allow::GetHead, server, status::status);
+    route(app, "/metrics", Allow::GetHead, server, metrics::metrics);
+    route(app, "/debug/config", Allow::GetHead, server, debug::config);
+    route(app, "/debug/cache", Allow::GetHead, server, debug::cache);
+    for (path, is_drained) in [("/drain", true), ("/ready", false)] {
+        let set_drained = move |server: Arc<_>, _| ready(actions::set_drained(&server, is_drained));
+        route(app, path, Allow::Post, server, set_drained);
+    }
+    route(app, "/purge", Allow::Post, server, actions::purge);
+    route(app, "/reload", Allow::Post, server, actions::reload);
+    route(app, protocol::PATH, Allow::Post, server, warm::warm);
+}
+
 /// Accepts and serves connections until `lifecycle` is closing, then closes the listener.
 async fn accept_until_closing<S>(
     service: &Rc<S>,
@@ -143,12 +147,13 @@ async fn accept_until_closing<S>(
 ) where
     S: Service<(Stream, Option<SocketAddr>), Error: Display> + 'static,
 {
-    let mut closing = pin!(lifecycle.reached(Phase::Closing));
+    let (mut closing, mut backoff) = (pin!(lifecycle.reached(Phase::Closing)), Backoff::default());
     loop {
         let next = pin!(queue.accept(slots));
         let Either::Right((accepted, _)) = select(closing.as_mut(), next).await else { return };
         match accepted {
             Ok((stream, peer, slot)) => {
+                backoff.reset();
                 let service = Rc::clone(service);
                 actix_rt::spawn(async move {
                     if let Err(error) = service.call((stream, peer)).await {
@@ -159,18 +164,14 @@ async fn accept_until_closing<S>(
             }
             Err(error) => {
                 log::warn!("can't accept an admin connection: {error}");
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         }
     }
 }
 
-type Stream = Box<dyn Duplex>;
-
 /// A TCP or unix connection.
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+type Stream = Box<dyn ActixStream>;
 
 /// The listening socket in the event loop.
 struct AcceptQueue {
@@ -213,6 +214,3 @@ const USER_TIMEOUT_MS: u32 = 30_000;
 
 /// Time for event streams to end.
 const STREAMS_END_WITHIN: Duration = Duration::from_millis(500);
-
-/// Pause after an accept error.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);

@@ -3,32 +3,25 @@
 mod page;
 mod text_format;
 
-use std::future::ready;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, VARY};
-use actix_web::web::ServiceConfig;
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use self::page::MetricsPage;
-use super::readings::{Gauges, Readings};
-use super::respond::{Allow, route, uncached};
+use super::context::AdminContext;
+use super::readings::Readings;
+use super::respond::uncached;
 
-impl Gauges {
-    /// Adds the route to an App.
-    pub(crate) fn configure_metrics(&self, app: &mut ServiceConfig) {
-        let gauges = self.clone();
-        route(app, "/metrics", Allow::GetHead, move |request: HttpRequest| {
-            let accept = request.headers().get(ACCEPT).map_or(&b""[..], |accept| accept.as_bytes());
-            ready(respond(Format::of(accept), gauges.read()))
-        });
-    }
-}
-
-fn respond(format: Format, readings: Readings) -> HttpResponse {
-    let Some(text) = open_metrics(readings) else { return HttpResponse::InternalServerError().finish() };
+pub(super) async fn metrics(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get(ACCEPT).map_or(&b""[..], |accept| accept.as_bytes());
+    let format = Format::of(accept);
+    let Some(text) = open_metrics(Readings::new(&server)) else {
+        return HttpResponse::InternalServerError().finish();
+    };
     let text = if format == Format::Plain { text_format::of(&text) } else { text };
     uncached(StatusCode::OK).insert_header((VARY, "Accept")).content_type(format.media_type()).body(text)
 }

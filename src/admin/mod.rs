@@ -1,11 +1,12 @@
 //! Admin listener: dashboard, metrics, status, actions of operators, and the health checks.
 //!
-//! `listener` accepts and routes, `authorize` checks tokens and origins. `readings` collects numbers, `registry` declares
-//! them once for `metrics`, `status` and `sampler` (which feeds `events` and `dashboard`). `actions`, `warm` and `debug` are
-//! for operators.
+//! `listener` accepts and routes, `authorize` checks tokens and origins. `context` holds the parts of the server, `readings`
+//! collects their numbers, `registry` declares them once for `metrics`, `status` and `sampler` (which feeds `events` and
+//! `dashboard`). `actions`, `warm` and `debug` are for operators.
 
 pub(crate) mod actions;
 pub(crate) mod authorize;
+pub(crate) mod context;
 pub(crate) mod dashboard;
 pub(crate) mod debug;
 pub(crate) mod events;

@@ -17,12 +17,14 @@ pub(super) enum Allow {
     Post,
 }
 
-/// Adds a route to an App.
-pub(super) fn route<F, A>(app: &mut ServiceConfig, path: &str, allow: Allow, respond: F)
+/// Adds a route to an App. `respond` gets a clone of `context`.
+pub(super) fn route<C, F, A>(app: &mut ServiceConfig, path: &str, allow: Allow, context: &C, respond: F)
 where
-    F: Fn(HttpRequest) -> A + Clone + 'static,
+    C: Clone + 'static,
+    F: Fn(C, HttpRequest) -> A + Clone + 'static,
     A: Future<Output = HttpResponse> + 'static,
 {
+    let context = context.clone();
     let (methods, header): (&[Method], _) = match allow {
         Allow::Get => (&[Method::GET], "GET"),
         Allow::GetHead => (&[Method::GET, Method::HEAD], "GET, HEAD"),
@@ -30,7 +32,7 @@ where
     };
     app.service(web::resource(path).to(move |request: HttpRequest| {
         let is_allowed = methods.contains(request.method());
-        let response = is_allowed.then(|| respond(request));
+        let response = is_allowed.then(|| respond(context.clone(), request));
         async move {
             match response {
                 Some(response) => response.await,

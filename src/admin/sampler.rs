@@ -10,6 +10,7 @@ mod snapshot;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::web::Bytes;
@@ -20,10 +21,10 @@ use tokio::time::MissedTickBehavior;
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
 use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
-use super::readings::Gauges;
+use super::context::AdminContext;
+use super::readings::Readings;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
-use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
@@ -35,8 +36,7 @@ pub(crate) struct Sampler {
 }
 
 struct Inner {
-    gauges: Gauges,
-    warmup: Warmup,
+    server: Arc<AdminContext>,
     snapshots: watch::Sender<Bytes>,
     history: RefCell<SampleHistory>,
 }
@@ -60,9 +60,9 @@ pub(crate) struct Subscriber {
 }
 
 impl Sampler {
-    pub(crate) fn new(gauges: Gauges, warmup: Warmup) -> Self {
+    pub(crate) fn new(server: Arc<AdminContext>) -> Self {
         let snapshots = watch::Sender::new(Bytes::new());
-        let inner = Inner { gauges, warmup, snapshots, history: RefCell::default() };
+        let inner = Inner { server, snapshots, history: RefCell::default() };
         Self { inner: Rc::new(inner) }
     }
 
@@ -87,7 +87,7 @@ impl Sampler {
                 }
             }
             drop(snapshots);
-            let (files, started) = (self.inner.warmup.files(), Instant::now());
+            let (files, started) = (self.inner.server.warmup.files(), Instant::now());
             let Some(busiest) = run_on_own_thread(move || files.busiest_names(BUSY_FILES)).await else {
                 continue;
             };
@@ -100,7 +100,7 @@ impl Sampler {
 
     /// Adds a subscriber. `None` if there are too many.
     pub(crate) fn subscribe(&self) -> Option<Subscriber> {
-        let slot = self.inner.gauges.admin.watches.take()?;
+        let slot = self.inner.server.watches.take()?;
         let mut snapshots = self.inner.snapshots.subscribe();
         snapshots.mark_unchanged();
         let points = &self.inner.history.borrow().points;
@@ -114,7 +114,7 @@ impl Sampler {
 
 impl Inner {
     fn sample(&self) {
-        let readings = self.gauges.read();
+        let readings = Readings::new(&self.server);
         let series = all_series(&readings);
         let now = Sample::new(&readings, &series, Instant::now());
         let has_subscribers = self.snapshots.receiver_count() > 0;
@@ -122,7 +122,7 @@ impl Inner {
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
         history.add_point(at_ms, &now);
-        let transfers = if has_subscribers { self.gauges.metrics.transfers() } else { Vec::new() };
+        let transfers = if has_subscribers { self.server.metrics.transfers() } else { Vec::new() };
         let downloads = history.downloads.update(transfers, now.at);
         // Sent even if empty: a subscriber that comes before the next one must not take this one for new.
         let event = match has_subscribers {
@@ -134,7 +134,7 @@ impl Inner {
                     point: history.points.back(),
                     recent: history.recent().map(|recent| Recent::between(&now, recent)),
                     troubles: summarize(&now, history.samples.front(), history.samples.back()),
-                    downloads_under_way: readings.transfers,
+                    downloads_under_way: self.server.metrics.transfer_count(),
                     downloads,
                     busy: history.busy.files(),
                     activities: readings.activities,

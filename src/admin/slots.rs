@@ -8,13 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Clone, Debug)]
 pub(crate) struct AdminSlots {
     free: Arc<Semaphore>,
-    max: usize,
-}
-
-/// Slots in use at one moment, and their number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotCounts {
-    pub(crate) taken: usize,
     pub(crate) max: usize,
 }
 
@@ -28,9 +21,9 @@ impl AdminSlots {
         Self { free: Arc::new(Semaphore::new(max)), max }
     }
 
-    pub(crate) fn counts(&self) -> SlotCounts {
-        let Self { free, max } = self;
-        SlotCounts { taken: max.saturating_sub(free.available_permits()), max: *max }
+    /// Number of slots in use.
+    pub(crate) fn taken(&self) -> usize {
+        self.max.saturating_sub(self.free.available_permits())
     }
 
     /// Takes a slot if one is free.
@@ -60,9 +53,9 @@ mod tests {
         for (wanted, max) in [(0, 1), (1, 1), (3, 3)] {
             let slots = AdminSlots::new(wanted);
             let taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
-            assert_eq!((taken.len(), slots.counts()), (max, SlotCounts { taken: max, max }), "{wanted}");
+            assert_eq!((taken.len(), slots.taken(), slots.max), (max, max, max), "{wanted}");
             drop(taken);
-            assert_eq!(slots.counts(), SlotCounts { taken: 0, max });
+            assert_eq!((slots.taken(), slots.max), (0, max));
             slots.all_free().await;
         }
     }

@@ -5,31 +5,26 @@
 //! requests that say that a page sent them.
 
 use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::ORIGIN;
-use actix_web::web::{Bytes, ServiceConfig};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::actions::globs_of;
-use super::respond::{Allow, route, text, uncached};
+use super::context::AdminContext;
+use super::respond::{text, uncached};
 use crate::config::PathGlobs;
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
+use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, WarmProgressLine};
 use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// Adds the route to an App.
-pub(crate) fn configure(warmup: &Warmup, app: &mut ServiceConfig) {
-    let warmup = warmup.clone();
-    route(app, PATH, Allow::Post, move |request| ready(respond(&request, &warmup)));
-}
-
-fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
+pub(super) async fn warm(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
     let headers = request.headers();
     let is_from_page = headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site");
     if is_from_page || !headers.contains_key(ADMIN_HEADER) {
@@ -38,7 +33,7 @@ fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
             "The Pagecast-Admin header is required, and pages in a browser are rejected.\n",
         );
     }
-    let globs = match globs_of(request) {
+    let globs = match globs_of(&request) {
         Ok(Some(globs)) => globs,
         Ok(None) => return text(StatusCode::BAD_REQUEST, "A glob is missing.\n"),
         Err(reason) => {
@@ -46,11 +41,10 @@ fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
             return text(StatusCode::BAD_REQUEST, "A glob is invalid.\n");
         }
     };
-    let Some(turn) = warmup.try_acquire() else {
+    let Ok(turn) = Arc::clone(&server.warmup.turn).try_lock_owned() else {
         return text(StatusCode::CONFLICT, "Another warm-up is running.\n");
     };
-    let lines = start(warmup.clone(), globs, turn);
-    let lines = stream::unfold(lines, |mut lines| async move {
+    let lines = stream::unfold(start(server.warmup.clone(), globs, turn), |mut lines| async move {
         let line = lines.recv().await?;
         let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
         Some((Ok::<_, Infallible>(Bytes::from(text)), lines))
@@ -59,43 +53,33 @@ fn respond(request: &HttpRequest, warmup: &Warmup) -> HttpResponse {
 }
 
 /// Warms in a task of its own and returns the receiver of its progress. Dropping the receiver ends the warm-up.
-fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedSemaphorePermit) -> mpsc::Receiver<WarmProgressLine> {
+fn start(warmup: Warmup, globs: PathGlobs, turn: OwnedMutexGuard<()>) -> mpsc::Receiver<WarmProgressLine> {
     let (sender, lines) = mpsc::channel(1);
     actix_web::rt::spawn(async move {
-        let last = unless_closed(&sender, warm(&warmup, globs, turn, &sender)).await;
-        if let Some(line) = last {
-            log::info!("warmed: {}", line.counts);
-            let _ = sender.send(line).await;
-        }
+        let last = tokio::select! {
+            last = run(&warmup, globs, turn, &sender) => last,
+            () = sender.closed() => return,
+        };
+        log::info!("warmed: {}", last.counts);
+        let _ = sender.send(last).await;
     });
     lines
 }
 
-/// Runs `work`. `None` if the receiver is dropped before it ends.
-async fn unless_closed<T>(
-    sender: &mpsc::Sender<WarmProgressLine>,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    tokio::select! {
-        outcome = work => Some(outcome),
-        () = sender.closed() => None,
-    }
-}
-
-async fn warm(
+/// Warms, reports the progress, and returns the last line.
+async fn run(
     warmup: &Warmup,
     globs: PathGlobs,
-    turn: OwnedSemaphorePermit,
+    turn: OwnedMutexGuard<()>,
     sender: &mpsc::Sender<WarmProgressLine>,
 ) -> WarmProgressLine {
-    let (files, dotfiles, max_files) = (warmup.files().clone(), warmup.dotfiles(), warmup.max_files);
-    // The walk continues if nobody waits for it any more; its permit keeps another one from starting meanwhile.
-    let walked = run_on_own_thread(move || (matches(&files, &globs, dotfiles, max_files), turn)).await;
+    let (target, max_files) = (warmup.target.load_full(), warmup.max_files);
+    // The walk continues if nobody waits for it any more; its guard keeps another one from starting meanwhile.
+    let walked = run_on_own_thread(move || (matches(&target, &globs, max_files), turn)).await;
     let Some((Matches { hot, is_truncated, closed }, turn)) = walked else {
         return WarmProgressLine { is_over: true, closed: 1, ..WarmProgressLine::default() };
     };
-    let line =
-        |is_over| WarmProgressLine { counts: warmup.progress().counts(), is_over, is_truncated, closed };
+    let line = |is_over| WarmProgressLine { counts: *warmup.progress.lock(), is_over, is_truncated, closed };
     let reporting = async {
         loop {
             tokio::time::sleep(REPORT_EVERY).await;

@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::compare::{BUFFER, Compared, compare, fill, modified};
+use super::compare::{BUFFER, Compared, compare, fill};
 use super::finding::{Finding, Problem, shown, text};
 use super::outcome::CommandOutput;
 use super::progress::CommandProgress;
@@ -19,6 +18,7 @@ use super::walk::{Tree, TreeItem, TreeItemKind, find};
 use crate::config::{Config, Symlinks, VerifyArgs};
 use crate::files::Root;
 use crate::files::root::RootEntry;
+use crate::files::version::Version;
 use crate::http::checksum_file::{expected_in, lines};
 use crate::http::digest::hexadecimal;
 use crate::http::encoding::Encoding;
@@ -110,7 +110,9 @@ impl Check<'_> {
             Ok(RootEntry::File { file, stat, .. }) => {
                 self.files.fetch_add(1, Ordering::Relaxed);
                 let sidecars = Encoding::ALL.into_iter();
-                findings.extend(sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat)));
+                findings.extend(
+                    sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat.version)),
+                );
                 findings.extend(self.checksums(path, file));
             }
             Ok(RootEntry::Directory) => {}
@@ -144,7 +146,7 @@ impl Check<'_> {
         path: &SitePath<'_>,
         encoding: Encoding,
         original: &OwnedFd,
-        stat: &Stat,
+        version: &Version,
     ) -> Option<Finding> {
         let name = [path.file_name(), encoding.suffix().as_bytes()].concat();
         let sidecar = path.parent().entry(&name);
@@ -153,11 +155,11 @@ impl Check<'_> {
         let Ok(RootEntry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else {
             return None;
         };
-        if modified(&of_sidecar) < modified(stat) {
+        if of_sidecar.version.is_older_than(version) {
             let detail = "older than its original, so that it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
-        self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
+        self.progress.extend(version.size);
         let compared = reopened(original)
             .and_then(|original| compare(encoding, self.progress.reading(original), File::from(file)));
         match compared {
@@ -193,7 +195,9 @@ impl Check<'_> {
         let original = path.parent().entry(name);
         match self.root.entry(&original) {
             Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
-                Some(expected) => Vec::from_iter(self.digest(&original, file.into(), &stat, expected, path)),
+                Some(expected) => {
+                    Vec::from_iter(self.digest(&original, file.into(), &stat.version, expected, path))
+                }
                 None => {
                     let detail = format!("no SHA-256 checksum of {}", shown(name));
                     vec![Finding::new(path, Problem::ChecksumUnreadable, detail)]
@@ -219,7 +223,7 @@ impl Check<'_> {
             };
             match self.root.entry(&target) {
                 Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file.into(), &stat, expected, path)
+                    self.digest(&target, file.into(), &stat.version, expected, path)
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
@@ -237,11 +241,11 @@ impl Check<'_> {
         &self,
         path: &SitePath<'_>,
         file: File,
-        stat: &Stat,
+        version: &Version,
         expected: [u8; 32],
         source: &SitePath<'_>,
     ) -> Option<Finding> {
-        self.progress.extend(u64::try_from(stat.st_size).unwrap_or(0));
+        self.progress.extend(version.size);
         let (mut reader, mut hasher) = (self.progress.reading(file), Sha256::new());
         let mut buffer = vec![0; BUFFER];
         loop {

@@ -23,10 +23,12 @@ pub struct Asset {
     pub(crate) path: SitePath<'static>,
     /// Version of that file.
     pub(crate) version: Version,
+    /// Time of the last change for `Last-Modified`; `None` if the file has no usable date.
     pub(crate) modified: Option<HttpDate>,
     /// Encoding of the bytes; `None` for identity.
     pub(crate) encoding: Option<Encoding>,
-    pub(crate) length: u64,
+    /// Length of the representation in bytes.
+    pub length: u64,
     pub(crate) etag: EntityTag<'static>,
     pub(crate) headers: RenderedHeaders,
     pub(crate) body: AssetBody,
@@ -60,26 +62,6 @@ impl Asset {
     /// A number that is unique in the process.
     pub(crate) fn next_id() -> u64 {
         NEXT_ID.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Length of the representation in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// The entity-tag.
-    pub fn etag(&self) -> &EntityTag<'static> {
-        &self.etag
-    }
-
-    /// Time of the last change for `Last-Modified`; `None` if the file has no usable date.
-    pub fn last_modified(&self) -> Option<HttpDate> {
-        self.modified
-    }
-
-    /// The rendered headers.
-    pub fn headers(&self) -> &RenderedHeaders {
-        &self.headers
     }
 
     /// Whether loading the same version again could not improve the asset: it is not racy, and its entity-tag is strong.

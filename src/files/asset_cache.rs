@@ -2,49 +2,33 @@
 
 use std::sync::Arc;
 
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
-
-use super::{Asset, AssetBody, CacheCounters, CacheCounts, Version};
+use super::{Asset, AssetBody, CountedCache, Version};
 use crate::config::ResolvedLimits;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
 /// Assets by path, version and encoding, least recently used first to go. Two budgets: bytes on the heap, and mapped bytes.
 pub(crate) struct AssetCache {
-    heap: Assets,
-    mapped: Assets,
-    heap_counters: Arc<CacheCounters>,
-    mapped_counters: Arc<CacheCounters>,
+    pub(super) heap: Assets,
+    /// Weighed in pages.
+    pub(super) mapped: Assets,
     /// The weight of a mapping is at least this many pages, so that the budget bounds their number, too.
     mapping_pages_min: u64,
 }
 
+type Assets = CountedCache<AssetKey, Arc<Asset>>;
+
 /// Key of an asset; the encoding is `None` for a file as it is.
 type AssetKey = (SitePath<'static>, Version, Option<Encoding>);
-
-type Assets = Cache<AssetKey, Arc<Asset>, foldhash::fast::RandomState>;
-
-/// Fill levels and counts of the two caches.
-pub(crate) struct AssetCacheCounts {
-    pub(crate) heap_bytes: u64,
-    pub(crate) mapped_bytes: u64,
-    pub(crate) heap: CacheCounts,
-    pub(crate) mapped: CacheCounts,
-}
 
 impl AssetCache {
     pub(crate) fn new(limits: &ResolvedLimits) -> Self {
         let mapped_pages = limits.cache_bytes / PAGE;
         let mapping_pages_min = (mapped_pages / limits.mappings.max(1) as u64).max(1);
-        let (heap_counters, mapped_counters) = (Arc::default(), Arc::default());
+        let pages = move |asset: &Arc<Asset>| asset.length.div_ceil(PAGE).max(mapping_pages_min);
         Self {
-            heap: cache(limits.heap_bytes, &heap_counters, |asset| asset.heap_bytes() as u64),
-            mapped: cache(mapped_pages, &mapped_counters, move |asset| {
-                asset.length().div_ceil(PAGE).max(mapping_pages_min)
-            }),
-            heap_counters,
-            mapped_counters,
+            heap: CountedCache::new(limits.heap_bytes, |asset: &Arc<Asset>| asset.heap_bytes() as u64),
+            mapped: CountedCache::new(mapped_pages, pages),
             mapping_pages_min,
         }
     }
@@ -52,17 +36,14 @@ impl AssetCache {
     /// Adds an asset in place of `previous`, an older version of it.
     pub(crate) async fn insert(&self, asset: &Arc<Asset>, previous: Option<&Asset>) {
         let replaced = previous.filter(|old| old.id != asset.id);
-        if let Some(counters) = self.counters_of(asset)
-            && (previous.is_none() || replaced.is_some())
-        {
-            counters.miss();
-        }
         if let Some(old) = replaced {
             self.remove(old).await;
         }
-        if let Some(cache) = self.cache_of(asset) {
-            cache.insert(key_of(asset), Arc::clone(asset)).await;
+        let Some(cache) = self.cache_of(asset) else { return };
+        if previous.is_none() || replaced.is_some() {
+            cache.counters.miss();
         }
+        cache.insert(key_of(asset), Arc::clone(asset)).await;
     }
 
     /// The variant of `asset` in `encoding`, if one that was made here is on the heap.
@@ -79,8 +60,8 @@ impl AssetCache {
 
     /// Counts a request that found the asset in the name cache.
     pub(crate) fn count_hit(&self, asset: &Asset) {
-        if let Some(counters) = self.counters_of(asset) {
-            counters.hit();
+        if let Some(cache) = self.cache_of(asset) {
+            cache.counters.hit();
         }
     }
 
@@ -92,7 +73,7 @@ impl AssetCache {
 
     /// All assets, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Asset>> {
-        self.heap.iter().chain(&self.mapped).map(|(_, asset)| asset)
+        self.heap.iter().chain(self.mapped.iter()).map(|(_, asset)| asset)
     }
 
     /// Bytes of the mapped budget that a mapping of `length` bytes takes.
@@ -106,13 +87,9 @@ impl AssetCache {
         self.mapped.run_pending_tasks().await;
     }
 
-    pub(crate) fn counts(&self) -> AssetCacheCounts {
-        AssetCacheCounts {
-            heap_bytes: self.heap.weighted_size(),
-            mapped_bytes: self.mapped.weighted_size() * PAGE,
-            heap: self.heap_counters.counts(self.heap.entry_count()),
-            mapped: self.mapped_counters.counts(self.mapped.entry_count()),
-        }
+    /// Bytes of the mapped budget that are taken.
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        self.mapped.weighted_size() * PAGE
     }
 
     /// The cache that owns the asset; `None` for an unmapped file.
@@ -123,31 +100,10 @@ impl AssetCache {
             AssetBody::Unmapped => None,
         }
     }
-
-    fn counters_of(&self, asset: &Asset) -> Option<&CacheCounters> {
-        match asset.body {
-            AssetBody::Heap => Some(&self.heap_counters),
-            AssetBody::Mapped(_) => Some(&self.mapped_counters),
-            AssetBody::Unmapped => None,
-        }
-    }
 }
 
 fn key_of(asset: &Asset) -> AssetKey {
     (asset.path.clone(), asset.version, asset.encoding)
-}
-
-fn cache(
-    capacity: u64,
-    counters: &Arc<CacheCounters>,
-    weigh: impl Fn(&Asset) -> u64 + Send + Sync + 'static,
-) -> Assets {
-    Cache::builder()
-        .max_capacity(capacity)
-        .eviction_policy(EvictionPolicy::lru())
-        .weigher(move |_, asset: &Arc<Asset>| u32::try_from(weigh(asset)).unwrap_or(u32::MAX))
-        .eviction_listener(counters.listener())
-        .build_with_hasher(foldhash::fast::RandomState::default())
 }
 
 /// Mapped files are weighed in pages of this size, so that weights fit 32 bits up to 16 TiB.

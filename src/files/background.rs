@@ -29,7 +29,7 @@ impl Files {
                 variants.end(encoding, outcome);
             }
         });
-        if let Some(slot) = self.shared.encoding.queue_for(asset.length()).try_reserve() {
+        if let Some(slot) = self.shared.encoding.queue_for(asset.length).try_reserve() {
             tokio::spawn(self.clone().encode(encoding, claim, slot));
         }
     }
@@ -48,7 +48,7 @@ impl Files {
             return;
         }
         let (loader, original) = (Arc::clone(&self.loader), Arc::clone(&asset));
-        let queue = self.shared.encoding.queue_for(asset.length());
+        let queue = self.shared.encoding.queue_for(asset.length);
         let encoded = queue.run(move || match known.and_then(|variant| variant.heap_body()) {
             // Encoded under other rules: the bytes are the same, the headers may differ.
             Some(bytes) => Ok(Some(loader.encoded_variant(&original, encoding, &bytes))),
@@ -111,7 +111,7 @@ impl Files {
         }
         // Ends the claim on the digest when dropped, however the task ends.
         let claim = guard(Arc::clone(asset), move |asset| asset.digests.slot(algorithm).end());
-        let slot = self.shared.digesting.queue_for(asset.length()).try_reserve();
+        let slot = self.shared.digesting.queue_for(asset.length).try_reserve();
         match slot.filter(|_| asset.digests.get(algorithm).is_none()) {
             Some(slot) => {
                 tokio::spawn(self.clone().compute_digest(algorithm, claim, slot));
@@ -128,7 +128,7 @@ impl Files {
         slot: QueueSlot,
     ) {
         let (loader, asset, job) = (Arc::clone(&self.loader), &*claim, Arc::clone(&claim));
-        let queue = self.shared.digesting.queue_for(asset.length());
+        let queue = self.shared.digesting.queue_for(asset.length);
         let computed = queue.run(move || loader.digest(&job, algorithm)).await;
         drop(slot);
         let has_digest = matches!(computed, Ok(Ok(_)));
@@ -146,7 +146,7 @@ impl Files {
 
     /// The digest, if computing it takes no time: the bytes are few and on the heap.
     pub(crate) fn digest_if_short(&self, asset: &Asset, algorithm: Algorithm) -> Option<Digest> {
-        let is_short = asset.is_on_heap() && asset.length() <= AT_ONCE;
+        let is_short = asset.is_on_heap() && asset.length <= AT_ONCE;
         is_short.then(|| self.loader.digest(asset, algorithm).ok())?
     }
 
@@ -175,7 +175,7 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        let queue = self.shared.digesting.queue_for(asset.length());
+        let queue = self.shared.digesting.queue_for(asset.length);
         let slot = queue.try_reserve().ok_or(Unavailable::Busy)?;
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
         let verified = queue.run(move || {

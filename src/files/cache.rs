@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{
     Asset, AssetBody, AssetCache, BackgroundQueues, ChangeHint, ColdReads, Digests, Fault, FileSettings,
     Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, PERIOD_MS, Root, RootEntry, RootMonitor,
-    RootState, Tags, Unavailable, Unmapper, Version, residency,
+    RootState, Tags, Unavailable, Unmapper, residency,
 };
 use crate::config::policy::rules::Rules;
 use crate::http::target::SitePath;
@@ -40,7 +40,7 @@ pub(crate) struct SharedFiles {
     pub(crate) root_monitor: RootMonitor,
     /// Opens files and looks them up.
     open_pool: BlockingPool,
-    disk_timeouts: AtomicU64,
+    pub(super) disk_timeouts: AtomicU64,
     pub(crate) reads: ColdReads,
     pub(super) digesting: BackgroundQueues,
     pub(super) encoding: BackgroundQueues,
@@ -159,8 +159,8 @@ impl Files {
         let Some(permit) = permit else { return Ok(None) };
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
         let opened = self.run_for(&asset.path, move || match loader.root.entry(&job.path) {
-            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == job.version => {
-                Ok(Some(loader.keep_open(job.id, file, &stat, permit)))
+            Ok(RootEntry::File { file, stat, .. }) if stat.version == job.version => {
+                Ok(Some(loader.keep_open(job.id, file, stat, permit)))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if job.mapping().is_some() => Ok(None),
             _ => Err(Unavailable::Changed),
@@ -195,11 +195,6 @@ impl Files {
         self.shared.disk_timeouts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Number of requests that the disk did not answer in time.
-    pub(super) fn disk_timeouts(&self) -> u64 {
-        self.shared.disk_timeouts.load(Ordering::Relaxed)
-    }
-
     /// Whether the file is still the asset's version: by its handle, or without one by the kernel's cached metadata of its path.
     /// Another file that has taken its path is no change of it. Never waits.
     ///
@@ -207,7 +202,7 @@ impl Files {
     /// Those of the disk for the handle.
     pub(crate) fn is_unchanged(&self, asset: &Asset, handle: Option<&Handle>) -> Result<bool, Errno> {
         match handle {
-            Some(handle) => handle.has_bytes_of(&asset.version),
+            Some(handle) => handle.is_unchanged(),
             None => Ok(self.loader.root.stat_if_cached(&asset.path).map_or(true, |stat| {
                 let now = stat.version;
                 now == asset.version || !now.is_same_file(&asset.version)
@@ -262,7 +257,7 @@ impl Files {
             for name in loader.root.first_names(NAMES_TRIED) {
                 if let Ok(RootEntry::File { file, stat, .. }) =
                     loader.root.entry(&SitePath::root().entry(&name))
-                    && stat.st_size > 0
+                    && stat.version.size > 0
                 {
                     residency::probe(loader.storage(), file.as_fd(), 0..1, &mut [0]);
                     return;
@@ -321,8 +316,8 @@ mod tests {
     };
     use crate::files::Lookup;
     use crate::files::lookup::PATH_BYTES_MAX;
-    use crate::files::storage::{Call, Faulty, Storage};
-    use rustix::fs::{Stat, StatFs};
+    use crate::files::storage::{Call, Faulty, FileStat, Storage, SystemStorage};
+    use rustix::fs::StatFs;
     use std::os::fd::BorrowedFd;
 
     #[test]
@@ -380,7 +375,7 @@ mod tests {
                 }
                 assert_eq!(disk.count(Call::Open) > opens, is_looked_up, "{length}");
                 files.maintain().await;
-                assert_eq!(files.shared.names.counts().entries, 1, "{length}");
+                assert_eq!(files.shared.names.names.counts().entries, 1, "{length}");
             }
         });
     }
@@ -391,9 +386,9 @@ mod tests {
     }
 
     impl Storage for NoWaitOnWorker {
-        fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+        fn fstat(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
             assert_eq!(std::thread::current().name(), Some("pagecast-open"));
-            rustix::fs::fstat(file)
+            SystemStorage.fstat(file)
         }
 
         fn fstatfs(&self, file: BorrowedFd<'_>) -> Result<StatFs, Errno> {

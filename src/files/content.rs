@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
@@ -30,7 +29,7 @@ impl Loader {
             None => {
                 let compute = || {
                     self.read_version(asset, |file| {
-                        digest_file(self.storage(), algorithm, file, asset.length())
+                        digest_file(self.storage(), algorithm, file, asset.length)
                     })
                 };
                 let computed = self.tags.digests.get_or_compute(&asset.version, algorithm, compute);
@@ -65,16 +64,16 @@ impl Loader {
         let bytes = match asset.heap_body() {
             Some(bytes) => encode(encoding, &bytes)?,
             None => {
-                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length());
+                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length);
                 encode(encoding, &self.read_version(asset, read)?)?
             }
         };
         let length = bytes.len() as u64;
-        let is_kept = length < asset.length() && length <= self.settings.variant_bytes();
+        let is_kept = length < asset.length && length <= self.settings.variant_bytes();
         log::debug!(
             "/{}: {} bytes are {length} in {}{}",
             asset.path,
-            asset.length(),
+            asset.length,
             encoding.name(),
             if is_kept { "" } else { ", which is not kept" }
         );
@@ -92,7 +91,7 @@ impl Loader {
         }
         match self.root.entry(&path.suffixed(CHECKSUM)) {
             Ok(RootEntry::File { file, stat, .. }) => {
-                checksum_in(self.storage(), file.as_fd(), &stat, path).map(Some)
+                checksum_in(self.storage(), file.as_fd(), &stat.version, path).map(Some)
             }
             Ok(_) => Ok(None),
             Err(errno) if is_missing(errno) => Ok(None),
@@ -111,9 +110,9 @@ impl Loader {
             std::thread::sleep(RACY_WITHIN);
         }
         let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
-        let (file, _) = self.reopen(asset)?;
+        let file = self.reopen(asset)?;
         let result = read(file.as_fd())?;
-        let after = Version::of(&self.storage().fstat(file.as_fd())?);
+        let after = self.storage().fstat(file.as_fd())?.version;
         if after == asset.version { Ok(result) } else { Err(Errno::STALE.into()) }
     }
 
@@ -124,8 +123,8 @@ impl Loader {
         }
         let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
         match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
-            RootEntry::File { file, stat, .. } if Some(Version::of(&stat)) == asset.sidecars.checksum() => {
-                checksum_in(self.storage(), file.as_fd(), &stat, &asset.path)
+            RootEntry::File { file, stat, .. } if Some(stat.version) == asset.sidecars.checksum() => {
+                checksum_in(self.storage(), file.as_fd(), &stat.version, &asset.path)
             }
             _ => Err(Errno::STALE.into()),
         }
@@ -136,14 +135,13 @@ impl Loader {
 fn checksum_in(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
-    stat: &Stat,
+    version: &Version,
     path: &SitePath<'_>,
 ) -> io::Result<Option<[u8; 32]>> {
-    let length = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if length > CHECKSUM_BYTES_MAX {
+    if version.size > CHECKSUM_BYTES_MAX {
         return Ok(None);
     }
-    let text = read_whole(storage, file, length)?;
+    let text = read_whole(storage, file, version.size)?;
     Ok(expected_in(&text, path.file_name()))
 }
 

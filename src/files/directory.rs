@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::{self, Access, AtFlags, Dir, FileType, Stat};
+use rustix::fs::{self, Access, AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
-use super::{Root, Version};
+use super::{FileStat, Root, Version};
 use crate::config::Dotfiles;
 use crate::http::redirects::REDIRECTS_FILE;
 use crate::http::target::SitePath;
@@ -96,10 +96,10 @@ fn entry(
 ) -> Result<Option<DirectoryEntry>, Errno> {
     // Relative to the open directory: the path is not walked again for an entry that is no symbolic link.
     let own = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
+        Ok(stat) => FileStat::from(&stat),
         Err(error) => return skip_missing(error),
     };
-    let is_link = file_type(&own) == FileType::Symlink;
+    let is_link = own.kind == FileType::Symlink;
     let stat = if is_link {
         match root.stat(&path.entry(name)) {
             Ok(stat) => stat,
@@ -108,7 +108,7 @@ fn entry(
     } else {
         own
     };
-    let (kind, access) = match file_type(&stat) {
+    let (kind, access) = match stat.kind {
         FileType::RegularFile => (EntryKind::File, Access::READ_OK),
         FileType::Directory => (EntryKind::Directory, Access::READ_OK | Access::EXEC_OK),
         _ => return Ok(None),
@@ -116,7 +116,7 @@ fn entry(
     if let Err(error) = fs::accessat(directory, name, access, AtFlags::EACCESS) {
         return skip_missing(error);
     }
-    Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: Version::of(&stat) }))
+    Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: stat.version }))
 }
 
 /// Entries that are gone, forbidden or outside the root are left out; a failing disk and a lack of memory are errors.
@@ -125,10 +125,6 @@ fn skip_missing(error: Errno) -> Result<Option<DirectoryEntry>, Errno> {
         Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Err(error),
         _ => Ok(None),
     }
-}
-
-fn file_type(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
 }
 
 #[cfg(test)]
@@ -178,8 +174,8 @@ mod tests {
         let Ok(super::super::root::RootEntry::File { stat, .. }) = root.entry(&path("/a")) else {
             panic!("a is a file")
         };
-        assert_eq!((file.kind, file.version, file.is_link), (EntryKind::File, Version::of(&stat), false));
-        assert_eq!(file.version.size(), 4);
+        assert_eq!((file.kind, file.version, file.is_link), (EntryKind::File, stat.version, false));
+        assert_eq!(file.version.size, 4);
     }
 
     #[test]
@@ -216,7 +212,7 @@ mod tests {
         let shown = read_in(dir.path(), "/", ALL);
         let of = |name: &str| {
             let entry = shown.entries.iter().find(|entry| &*entry.name == name.as_bytes()).unwrap();
-            (entry.kind, entry.is_link, entry.version.size() == 4)
+            (entry.kind, entry.is_link, entry.version.size == 4)
         };
         assert_eq!(of("file"), (EntryKind::File, true, true));
         assert_eq!(of("absolute"), (EntryKind::File, true, true));

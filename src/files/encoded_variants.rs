@@ -20,30 +20,34 @@ pub(crate) struct EncodedVariants<T> {
 }
 
 /// State of one variant.
-struct VariantSlot<T> {
+pub(super) struct VariantSlot<T> {
     variant: Mutex<Option<CacheRef<T>>>,
-    is_being_encoded: AtomicBool,
     /// It was encoded, and is no shorter than the file.
     is_useless: AtomicBool,
-    /// It was encoded, and is not to be again until the delay is over.
-    retry: Mutex<Option<RetryDelay>>,
-    /// Its sidecar could not be read until `unreadable_until`.
+    /// Its sidecar could not be read a while ago.
     is_unreadable: AtomicBool,
-    unreadable_until: Mutex<Option<Instant>>,
+    state: Mutex<SlotState>,
     /// Held by the request that opens the sidecar; others wait for it.
-    opening: tokio::sync::Mutex<()>,
+    pub(super) opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct SlotState {
+    is_being_encoded: bool,
+    /// It was encoded, and is not to be again until the delay is over.
+    retry: Option<RetryDelay>,
+    /// Its sidecar counts as absent until then.
+    unreadable_until: Option<Instant>,
 }
 
 impl<T> VariantSlot<T> {
     fn new() -> Self {
         Self {
-            variant: Mutex::new(None),
-            is_being_encoded: AtomicBool::new(false),
-            is_useless: AtomicBool::new(false),
-            retry: Mutex::new(None),
-            is_unreadable: AtomicBool::new(false),
-            unreadable_until: Mutex::new(None),
-            opening: tokio::sync::Mutex::new(()),
+            variant: Mutex::default(),
+            is_useless: AtomicBool::default(),
+            is_unreadable: AtomicBool::default(),
+            state: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
         }
     }
 
@@ -51,7 +55,7 @@ impl<T> VariantSlot<T> {
         if !self.is_unreadable.load(Ordering::Acquire) {
             return false;
         }
-        let lasts = self.unreadable_until.lock().is_some_and(|until| Instant::now() < until);
+        let lasts = self.state.lock().unreadable_until.is_some_and(|until| Instant::now() < until);
         if !lasts {
             self.is_unreadable.store(false, Ordering::Release);
         }
@@ -112,7 +116,7 @@ impl<T> EncodedVariants<T> {
     /// Treats the sidecar as absent for a while.
     pub(crate) fn mark_unreadable(&self, encoding: Encoding) {
         let slot = self.slot(encoding);
-        *slot.unreadable_until.lock() = Some(Instant::now() + UNREADABLE_FOR);
+        slot.state.lock().unreadable_until = Some(Instant::now() + UNREADABLE_FOR);
         slot.is_unreadable.store(true, Ordering::Release);
     }
 
@@ -124,16 +128,13 @@ impl<T> EncodedVariants<T> {
             if self.sidecars[encoding as usize] != before.sidecars[encoding as usize] {
                 continue;
             }
-            if are_current {
-                if let Some(variant) = &*old.variant.lock() {
-                    self.insert(encoding, variant.clone());
-                }
-                let retry = *old.retry.lock();
-                *slot.retry.lock() = retry;
+            if are_current && let Some(variant) = &*old.variant.lock() {
+                self.insert(encoding, variant.clone());
             }
+            let SlotState { retry, unreadable_until, .. } = *old.state.lock();
+            let retry = retry.filter(|_| are_current);
+            *slot.state.lock() = SlotState { retry, unreadable_until, is_being_encoded: false };
             slot.is_useless.store(old.is_useless.load(Ordering::Acquire), Ordering::Release);
-            let until = *old.unreadable_until.lock();
-            *slot.unreadable_until.lock() = until;
             slot.is_unreadable.store(old.is_unreadable(), Ordering::Release);
         }
     }
@@ -152,41 +153,37 @@ impl<T> EncodedVariants<T> {
         *self.slot(encoding).variant.lock() = Some(variant);
     }
 
-    /// Waits for the right to open a sidecar.
-    pub(crate) async fn lock_opening(&self, encoding: Encoding) -> tokio::sync::MutexGuard<'_, ()> {
-        self.slot(encoding).opening.lock().await
-    }
-
     /// Claims the encoding for the caller; false if another task has it, or it is not due.
     pub(crate) fn begin(&self, encoding: Encoding) -> bool {
-        let slot = self.slot(encoding);
-        let is_due = || slot.retry.lock().is_none_or(|retry| retry.until <= Instant::now());
-        self.may_encode(encoding) && is_due() && !slot.is_being_encoded.swap(true, Ordering::AcqRel)
+        let mut state = self.slot(encoding).state.lock();
+        let is_due = state.retry.is_none_or(|retry| retry.until <= Instant::now());
+        let begins = self.may_encode(encoding) && is_due && !state.is_being_encoded;
+        state.is_being_encoded |= begins;
+        begins
     }
 
     /// Ends the encoding.
     pub(crate) fn end(&self, encoding: Encoding, outcome: EncodeOutcome) {
         let slot = self.slot(encoding);
+        let mut state = slot.state.lock();
         let retry_after = |length| Some(RetryDelay { until: Instant::now() + length, length });
-        let mut retry = slot.retry.lock();
         match outcome {
             EncodeOutcome::Kept => {
-                let length = retry.map_or(RETRY_MIN, |retry| retry.length.saturating_mul(2).min(RETRY_MAX));
-                *retry = retry_after(length);
+                let doubled = |retry: RetryDelay| retry.length.saturating_mul(2).min(RETRY_MAX);
+                state.retry = retry_after(state.retry.map_or(RETRY_MIN, doubled));
             }
-            EncodeOutcome::Failed => *retry = retry_after(RETRY_MIN),
+            EncodeOutcome::Failed => state.retry = retry_after(RETRY_MIN),
             EncodeOutcome::Useless | EncodeOutcome::Nothing => {}
         }
-        drop(retry);
         slot.is_useless.store(outcome == EncodeOutcome::Useless, Ordering::Release);
-        slot.is_being_encoded.store(false, Ordering::Release);
+        state.is_being_encoded = false;
     }
 
     fn may_encode(&self, encoding: Encoding) -> bool {
         self.is_compressible && !self.slot(encoding).is_useless.load(Ordering::Acquire)
     }
 
-    fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
+    pub(super) fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
         &self.slots[encoding as usize]
     }
 

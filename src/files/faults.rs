@@ -8,31 +8,34 @@ use std::time::Instant;
 
 use log::Level;
 
+use crate::http::named_enum::named_enum;
 use crate::telemetry::log_throttle::LogThrottle;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// A file could not be opened, or its metadata not read.
-    Open,
-    /// This process may not read a file.
-    Denied,
-    /// A file could not be read to the heap, or for a digest.
-    Read,
-    /// A directory could not be read.
-    Directory,
-    /// A window could not be read from the disk.
-    Populate,
-    /// The disk failed while the kernel sent from a file.
-    Send,
-    /// A file could not be mapped, and is sent without a mapping.
-    Map,
-    /// A file changed while it was sent, so that its response was cut off.
-    Changed,
-    /// No handle became free in time, or the system had none.
-    NoHandle,
-    /// The system had no descriptor for a new connection.
-    Accept,
+named_enum! {
+    /// A kind of fault, with its name in metrics and logs.
+    #[derive(Hash)]
+    pub enum Fault {
+        /// A file could not be opened, or its metadata not read.
+        Open => "open",
+        /// This process may not read a file.
+        Denied => "denied",
+        /// A file could not be read to the heap, or for a digest.
+        Read => "read",
+        /// A directory could not be read.
+        Directory => "directory",
+        /// A window could not be read from the disk.
+        Populate => "populate",
+        /// The disk failed while the kernel sent from a file.
+        Send => "send",
+        /// A file could not be mapped, and is sent without a mapping.
+        Map => "map",
+        /// A file changed while it was sent, so that its response was cut off.
+        Changed => "changed",
+        /// No handle became free in time, or the system had none.
+        NoHandle => "no_handle",
+        /// The system had no descriptor for a new connection.
+        Accept => "accept",
+    }
 }
 
 /// Number of faults of each kind since the start.
@@ -49,36 +52,6 @@ pub(crate) struct Faults {
 }
 
 impl Fault {
-    /// All kinds.
-    pub const ALL: [Self; 10] = [
-        Self::Open,
-        Self::Denied,
-        Self::Read,
-        Self::Directory,
-        Self::Populate,
-        Self::Send,
-        Self::Map,
-        Self::Changed,
-        Self::NoHandle,
-        Self::Accept,
-    ];
-
-    /// Name of the kind in metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Denied => "denied",
-            Self::Read => "read",
-            Self::Directory => "directory",
-            Self::Populate => "populate",
-            Self::Send => "send",
-            Self::Map => "map",
-            Self::Changed => "changed",
-            Self::NoHandle => "no_handle",
-            Self::Accept => "accept",
-        }
-    }
-
     /// Log level: faults that the server works around are warnings.
     fn level(self) -> Level {
         match self {

@@ -1,6 +1,8 @@
 //! Fill levels and counts of the files, for metrics and the status page.
 
-use super::{CacheCounts, Files, WorkCounts, residency};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{CacheCounts, Files, Loader, ReadCounts, SharedFiles, WorkCounts, residency};
 
 /// Fill levels and counts of the files.
 #[derive(Clone, Copy, Debug)]
@@ -11,30 +13,18 @@ pub struct FileGauges {
     pub handle_waits: u64,
     /// Requests that waited for a handle in vain.
     pub handle_timeouts: u64,
-    /// Names in the name cache.
-    pub names: u64,
+    /// Files opened to be sent from, so far.
+    pub handles_opened: u64,
+    /// Of these, files closed again.
+    pub handles_closed: u64,
     /// Bytes of small files on the heap.
     pub heap_bytes: u64,
     /// Mapped bytes, in whole pages.
     pub mapped_bytes: u64,
-    /// Mappings.
-    pub mappings: u64,
-    /// Digests in the cache.
-    pub digests: u64,
-    /// Background tasks that wait or run.
-    pub background: usize,
     /// Windows for which the file system could not tell whether they are in memory.
     pub unanswered_probes: u64,
-    /// Reads of cold pages that wait for a thread.
-    pub reads_waiting: usize,
-    /// Reads of cold pages that run.
-    pub reads_running: usize,
-    /// Reads of cold pages so far.
-    pub reads: u64,
-    /// Responses that waited for a read that another response had started.
-    pub reads_shared: u64,
-    /// Reads that were dropped before they ran, since no response waited for them any more.
-    pub reads_dropped: u64,
+    /// Reads of cold pages.
+    pub(crate) reads: ReadCounts,
     /// Requests that the disk did not answer in time.
     pub disk_timeouts: u64,
     /// Bytes of evicted mappings that wait to be unmapped.
@@ -53,48 +43,33 @@ pub struct FileGauges {
     pub digesting: WorkCounts,
     /// Background tasks that encode files.
     pub compressing: WorkCounts,
-    /// Files opened to be sent from, so far.
-    pub handles_opened: u64,
-    /// Of these, files closed again.
-    pub handles_closed: u64,
 }
 
 impl FileGauges {
     /// The present values.
     pub fn of(files: &Files) -> Self {
-        let Files { loader, shared } = files;
-        let (reads, assets) = (shared.reads.counts(), shared.assets.counts());
-        let (handle_waits, handle_timeouts) = loader.handles.waits_and_timeouts();
-        let (handles_opened, handles_closed) = loader.handles.opened_and_closed();
-        let (digesting, compressing) = (shared.digesting.counts(), shared.encoding.counts());
-        let (name_cache, digest_cache) = (shared.names.counts(), loader.tags.digests.counts());
+        let SharedFiles { names, assets, reads, digesting, encoding, .. } = &*files.shared;
+        let Loader { handles, unmapper, tags, .. } = &*files.loader;
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Self {
-            handles: loader.handles.in_use(),
-            handle_waits,
-            handle_timeouts,
-            names: name_cache.entries,
-            heap_bytes: assets.heap_bytes,
-            mapped_bytes: assets.mapped_bytes,
-            mappings: assets.mapped.entries,
-            digests: digest_cache.entries,
-            background: usize::try_from(digesting.under_way + compressing.under_way).unwrap_or(usize::MAX),
+            handles: handles.in_use(),
+            handle_waits: number(&handles.waits),
+            handle_timeouts: number(&handles.timeouts),
+            handles_opened: number(&handles.turnover.opened),
+            handles_closed: number(&handles.turnover.closed),
+            heap_bytes: assets.heap.weighted_size(),
+            mapped_bytes: assets.mapped_bytes(),
             unanswered_probes: residency::unanswered(),
-            reads_waiting: reads.waiting,
-            reads_running: reads.running,
-            reads: reads.made,
-            reads_shared: reads.shared,
-            reads_dropped: reads.dropped,
-            disk_timeouts: files.disk_timeouts(),
-            unmapping_bytes: loader.unmapper.waiting_bytes(),
-            unmapped_in_place: loader.unmapper.in_place(),
-            name_cache,
-            heap_cache: assets.heap,
-            mapped_cache: assets.mapped,
-            digest_cache,
-            digesting,
-            compressing,
-            handles_opened,
-            handles_closed,
+            reads: reads.counts(),
+            disk_timeouts: number(&files.shared.disk_timeouts),
+            unmapping_bytes: unmapper.waiting_bytes(),
+            unmapped_in_place: number(&unmapper.in_place),
+            name_cache: names.names.counts(),
+            heap_cache: assets.heap.counts(),
+            mapped_cache: assets.mapped.counts(),
+            digest_cache: tags.digests.counts(),
+            digesting: digesting.counts(),
+            compressing: encoding.counts(),
         }
     }
 }

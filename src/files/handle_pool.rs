@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
 use parking_lot::RwLock;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{FileStat, Storage, Version};
+use super::{FileStat, Storage};
 use crate::config::OpenFilesGroup;
 
 /// Open files, at most a configured number at once.
@@ -32,10 +31,10 @@ pub(crate) struct HandlePool {
     hand: AtomicUsize,
     started: Instant,
     /// Requests that had to wait for a handle.
-    waits: AtomicU64,
+    pub(super) waits: AtomicU64,
     /// Requests that waited in vain.
-    timeouts: AtomicU64,
-    turnover: Arc<Turnover>,
+    pub(super) timeouts: AtomicU64,
+    pub(super) turnover: Arc<Turnover>,
 }
 
 /// Handles by asset, in the order in which eviction visits them.
@@ -49,18 +48,18 @@ struct OpenHandle {
     is_recent: AtomicBool,
 }
 
-/// Number of handles opened and closed.
+/// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
-struct Turnover {
-    opened: AtomicU64,
-    closed: AtomicU64,
+pub(super) struct Turnover {
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
 }
 
 /// An open file and its permit.
 pub(crate) struct Handle {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
-    links: u64,
+    stat: FileStat,
     opened: Instant,
     permit: HandlePermit,
 }
@@ -222,16 +221,6 @@ impl HandlePool {
         self.handles.saturating_sub(self.permits.available_permits())
     }
 
-    /// Number of files opened to be sent from, and number of those closed again.
-    pub(crate) fn opened_and_closed(&self) -> (u64, u64) {
-        (self.turnover.opened.load(Ordering::Relaxed), self.turnover.closed.load(Ordering::Relaxed))
-    }
-
-    /// Number of requests that waited for a handle, and number of those that waited in vain.
-    pub(crate) fn waits_and_timeouts(&self) -> (u64, u64) {
-        (self.waits.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed))
-    }
-
     fn shard(&self, id: u64) -> &RwLock<Shard> {
         &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
     }
@@ -248,9 +237,14 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(storage: Arc<dyn Storage>, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Self {
         permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
-        Self { storage, file, links: FileStat::from(stat).links, opened: Instant::now(), permit }
+        Self { storage, file, stat, opened: Instant::now(), permit }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -262,17 +256,12 @@ impl Handle {
         &*self.storage
     }
 
-    /// Whether the open file still has the bytes of `version`: one `statx`, which never waits.
+    /// Whether the open file still has the bytes that it was opened with: one `statx`, which never waits.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) fn has_bytes_of(&self, version: &Version) -> Result<bool, Errno> {
-        Ok(version.has_same_bytes(self.links, &self.storage.stat_cached(self.fd())?))
-    }
-
-    /// As [`Self::has_bytes_of`]; false if the disk fails.
-    pub(crate) fn is_version(&self, version: &Version) -> bool {
-        self.has_bytes_of(version).unwrap_or(false)
+    pub(crate) fn is_unchanged(&self) -> Result<bool, Errno> {
+        Ok(self.stat.has_same_bytes(&self.storage.stat_cached(self.fd())?))
     }
 }
 
@@ -307,8 +296,8 @@ mod tests {
 
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
-        let stat = rustix::fs::fstat(&file).unwrap();
-        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), &stat, pool.try_permit().unwrap()))
+        let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
+        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), stat, pool.try_permit().unwrap()))
     }
 
     #[test]
@@ -360,7 +349,8 @@ mod tests {
         let pool = pool(1);
         let _open = open(&pool);
         assert!(pool.permit().await.is_none());
-        assert_eq!(pool.waits_and_timeouts(), (1, 1));
+        let counts = [&pool.waits, &pool.timeouts].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 1]);
     }
 
     #[test]

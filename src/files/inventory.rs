@@ -104,7 +104,7 @@ impl Files {
         let busy = |(requests, name): (u64, Arc<Name>)| BusyName {
             path: for_json(&name.path),
             outcome: name.outcome.word(),
-            bytes: name.file().map(|asset| asset.length()),
+            bytes: name.file().map(|asset| asset.length),
             requests,
         };
         busiest.into_iter().map(busy).collect()
@@ -178,7 +178,7 @@ impl Files {
         let is_cached =
             |encoding: &Encoding| variants.is_some_and(|variants| variants.cached(*encoding).is_some());
         CachedFileInfo {
-            bytes: asset.length(),
+            bytes: asset.length,
             etag: String::from_utf8_lossy(asset.etag.as_bytes()).into_owned(),
             content: match asset.body {
                 AssetBody::Heap => "heap",
@@ -186,7 +186,7 @@ impl Files {
                 AssetBody::Unmapped => "unmapped",
             },
             is_open: self.loader.handles.contains(asset.id),
-            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length())),
+            hot_bytes: (!asset.is_on_heap()).then(|| FileParts::bytes(asset.recency.parts(), asset.length)),
             codings: Encoding::ALL.into_iter().filter(is_cached).map(Encoding::name).collect(),
         }
     }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
@@ -16,7 +15,6 @@ use super::{
 };
 use crate::config::policy::rules::{PathPolicy, Rules};
 use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::JobLost;
@@ -61,7 +59,7 @@ impl From<JobLost> for Unavailable {
 /// An open regular file that becomes an asset.
 struct OpenFile {
     file: OwnedFd,
-    stat: Stat,
+    stat: FileStat,
     permit: HandlePermit,
     file_system: FileSystemKind,
 }
@@ -70,11 +68,13 @@ struct OpenFile {
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
     path: &'a SitePath<'static>,
-    /// The path that decides the media type: the original's for a sidecar.
+    /// The path that decides the media type: the original's for a variant.
     original: &'a SitePath<'static>,
     encoding: Option<Encoding>,
     policy: Arc<PathPolicy>,
     sidecars: Sidecars,
+    /// The bytes were encoded here: no file has them.
+    is_made_here: bool,
 }
 
 impl<'a> AssetOrigin<'a> {
@@ -86,18 +86,9 @@ impl<'a> AssetOrigin<'a> {
             encoding: Some(encoding),
             policy: Arc::clone(&original.policy),
             sidecars: Sidecars::default(),
+            is_made_here: false,
         }
     }
-}
-
-/// Facts about the bytes of an asset to be made.
-struct ByteFacts {
-    version: Version,
-    length: u64,
-    etag: EntityTag<'static>,
-    body: AssetBody,
-    is_racy: bool,
-    digests: KnownDigests,
 }
 
 impl Loader {
@@ -114,7 +105,7 @@ impl Loader {
         permit: HandlePermit,
     ) -> NameResult {
         let (file, stat, is_symlink_free) = match self.root.retry_after_root_swap(|| self.open_linked(path)) {
-            Ok(RootEntry::File { file, stat, is_symlink_free }) => (file, *stat, is_symlink_free),
+            Ok(RootEntry::File { file, stat, is_symlink_free }) => (file, stat, is_symlink_free),
             Ok(RootEntry::Directory) => return self.without_file(path, Lookup::Directory, true),
             Ok(RootEntry::Special) => return self.without_file(path, Lookup::Missing, false),
             Err(errno) => {
@@ -122,8 +113,7 @@ impl Loader {
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let is_watchable =
-            is_symlink_free && FileStat::from(&stat).links == 1 && file_system == FileSystemKind::Local;
+        let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
         match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
@@ -150,12 +140,10 @@ impl Loader {
         let expected = original.variants.as_ref().and_then(|variants| variants.sidecar(encoding));
         let path = original.path.suffixed(encoding.suffix());
         let (file, stat) = match self.open_with_retry(&path) {
-            Ok(RootEntry::File { file, stat, .. }) if Some(Version::of(&stat)) == expected => (file, *stat),
+            Ok(RootEntry::File { file, stat, .. }) if Some(stat.version) == expected => (file, stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(Unavailable::Changed),
             Err(errno) => {
-                let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
-                let message = format_args!("sidecar /{path} can't be read and is not served: {errno}");
-                self.faults.report(fault, &path, message);
+                let is_short = self.report_sidecar(&path, "read", errno);
                 return Err(if is_short { Unavailable::Busy } else { Unavailable::Failed });
             }
         };
@@ -170,33 +158,40 @@ impl Loader {
         if Some(variant.version) == expected { Ok(Arc::new(variant)) } else { Err(Unavailable::Changed) }
     }
 
+    /// Reports why a sidecar could not be `processed`; returns whether it is a shortage that may pass soon.
+    fn report_sidecar(&self, path: &SitePath<'_>, processed: &str, errno: Errno) -> bool {
+        let (fault, is_short) = fault_of(errno.raw_os_error(), Fault::Open);
+        let message = format_args!("sidecar /{path} can't be {processed} and is not served: {errno}");
+        self.faults.report(fault, path, message);
+        is_short
+    }
+
     /// The variant of `original` whose `bytes` were encoded here.
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
-        let facts = ByteFacts {
-            version: original.version,
-            length: bytes.len() as u64,
-            etag: Tags::of_bytes(bytes, Some(encoding)),
-            body: AssetBody::Heap,
-            is_racy: false,
-            digests: KnownDigests::default(),
-        };
-        let origin = AssetOrigin::variant(&original.path, original, encoding);
-        Arc::new(self.render(origin, original.headers.media_type(), None, facts, bytes))
+        let of_file = AssetOrigin::variant(&original.path, original, encoding);
+        let origin = AssetOrigin { is_made_here: true, ..of_file };
+        Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
     /// Opens the file of `asset` again, if it is still that version. Blocks.
     ///
     /// # Errors
     /// Those of the disk; ESTALE for another version.
-    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<(OwnedFd, Stat)> {
+    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<OwnedFd> {
         match self.open_with_retry(&asset.path)? {
-            RootEntry::File { file, stat, .. } if Version::of(&stat) == asset.version => Ok((file, *stat)),
+            RootEntry::File { file, stat, .. } if stat.version == asset.version => Ok(file),
             _ => Err(Errno::STALE.into()),
         }
     }
 
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(&self, id: u64, file: OwnedFd, stat: &Stat, permit: HandlePermit) -> Arc<Handle> {
+    pub(crate) fn keep_open(
+        &self,
+        id: u64,
+        file: OwnedFd,
+        stat: FileStat,
+        permit: HandlePermit,
+    ) -> Arc<Handle> {
         let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
         self.handles.insert(id, Arc::clone(&handle));
         handle
@@ -212,37 +207,23 @@ impl Loader {
         opened: OpenFile,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
-        let version = Version::of(&opened.stat);
-        let report = |path: &SitePath<'_>, errno: Errno| {
-            let (fault, _) = fault_of(errno.raw_os_error(), Fault::Open);
-            self.faults.report(
-                fault,
-                path,
-                format_args!("sidecar /{path} can't be looked up and is not served: {errno}"),
-            );
-        };
-        let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), &report)?;
-        let is_same = |asset: &Arc<Asset>| {
-            asset.version == version
-                && asset.generation == self.generation
-                && !asset.is_racy
-                && asset.sidecars == sidecars
-                && !self.tags.can_improve(asset)
-        };
-        let previous = match previous {
-            Some(asset) if is_same(&asset) => {
+        let version = opened.stat.version;
+        let report = |sidecar: &SitePath<'_>, errno| self.report_sidecar(sidecar, "looked up", errno);
+        let sidecars = Sidecars::look_up(&self.root, path, self.settings.verifies(), report)?;
+        let previous = previous.filter(|asset| asset.version == version && !asset.is_racy);
+        if let Some(asset) = &previous {
+            let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
+            if is_current && !self.tags.can_improve(asset) {
                 if !asset.is_on_heap() {
-                    self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+                    self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
                 }
-                return Ok(asset);
+                return Ok(Arc::clone(asset));
             }
-            other => other.filter(|asset| asset.version == version && !asset.is_racy),
-        };
-        if let Some(previous) = &previous {
-            self.tags.store(&version, &previous.digests);
+            self.tags.store(&version, &asset.digests);
         }
         let policy = self.rules.policy(path);
-        let origin = AssetOrigin { path, original: path, encoding: None, policy, sidecars };
+        let origin =
+            AssetOrigin { path, original: path, encoding: None, policy, sidecars, is_made_here: false };
         let asset = self.make_asset(origin, opened)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
@@ -254,20 +235,20 @@ impl Loader {
 
     /// The asset of an open regular file.
     fn make_asset(&self, origin: AssetOrigin<'_>, opened: OpenFile) -> io::Result<Asset> {
-        let version = Version::of(&opened.stat);
-        if version.size() <= self.settings.heap_file_bytes()
-            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), version)?
+        let version = opened.stat.version;
+        if version.size <= self.settings.heap_file_bytes()
+            && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
         {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
         }
         let body = self.map_or_not(&opened, &version, origin.path);
         let asset = self.describe(origin, version, body, &[], false);
-        self.keep_open(asset.id, opened.file, &opened.stat, opened.permit);
+        self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
         Ok(asset)
     }
 
-    /// The asset of `version`; `bytes` are its body if that is on the heap.
+    /// The asset of `version`, with its rendered headers; `bytes` are its body if that is on the heap.
     fn describe(
         &self,
         origin: AssetOrigin<'_>,
@@ -276,42 +257,28 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let media_type = match &origin.policy.effects.content_type {
+        let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
+        let media_type = match &policy.effects.content_type {
             Some(configured) => configured.to_string(),
-            None => media_type(origin.original.file_name()).into_owned(),
+            None => media_type(original.file_name()).into_owned(),
         };
-        let variants = match origin.encoding {
+        let variants = match encoding {
             Some(_) => None,
-            None => self.variants(origin.path, &version, &media_type, &origin.sidecars),
+            None => self.variants(path, &version, &media_type, &sidecars),
         };
-        let in_memory = matches!(body, AssetBody::Heap).then_some(bytes);
-        let facts = ByteFacts {
-            version,
-            length: version.size(),
-            etag: self.tags.tag(&version, origin.encoding, in_memory, is_racy),
-            body,
-            is_racy,
-            digests: self.tags.known_digests(&version),
+        let is_on_heap = matches!(body, AssetBody::Heap);
+        let length = if is_on_heap { bytes.len() as u64 } else { version.size };
+        let (etag, digests) = if is_made_here {
+            (Tags::of_bytes(bytes, encoding), KnownDigests::default())
+        } else {
+            let etag = self.tags.tag(&version, encoding, is_on_heap.then_some(bytes), is_racy);
+            (etag, self.tags.known_digests(&version))
         };
-        self.render(origin, &media_type, variants, facts, bytes)
-    }
-
-    /// The asset with its rendered headers, followed by `bytes` if the body is on the heap.
-    fn render(
-        &self,
-        origin: AssetOrigin<'_>,
-        media_type: &str,
-        variants: Option<Box<EncodedVariants<Asset>>>,
-        facts: ByteFacts,
-        bytes: &[u8],
-    ) -> Asset {
-        let AssetOrigin { path, original, encoding, policy, sidecars } = origin;
-        let ByteFacts { version, length, etag, body, is_racy, digests } = facts;
         let modified = version.modified_before(SystemTime::now());
         let input = HeaderInput {
             modified,
             name: original.file_name(),
-            media_type,
+            media_type: &media_type,
             encoding,
             etag: &etag,
             length,
@@ -358,7 +325,7 @@ impl Loader {
             (!is_outdated).then_some(sidecar)
         };
         let is_encoded_here =
-            self.settings.encodes(version.size()) && sidecars.may_be_encoded() && is_compressible(media_type);
+            self.settings.encodes(version.size) && sidecars.may_be_encoded() && is_compressible(media_type);
         EncodedVariants::new(Encoding::ALL.map(up_to_date), is_encoded_here)
     }
 
@@ -367,7 +334,7 @@ impl Loader {
     fn open_linked(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         for _ in 0..STABLE_TRIES {
             match self.open_with_retry(path) {
-                Ok(RootEntry::File { stat, .. }) if FileStat::from(&*stat).links == 0 => {}
+                Ok(RootEntry::File { stat, .. }) if stat.links == 0 => {}
                 other => return other,
             }
         }
@@ -389,7 +356,7 @@ impl Loader {
 
     /// The body of a file that is not copied to the heap: its mapping, if it can have one.
     fn map_or_not(&self, opened: &OpenFile, version: &Version, path: &SitePath<'_>) -> AssetBody {
-        let length = version.size();
+        let length = version.size;
         let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length)
             && opened.file_system != FileSystemKind::Remote;
         let Some(length) = usize::try_from(length).ok().filter(|_| may_map) else {
@@ -443,22 +410,21 @@ impl Loader {
 fn read_whole(
     storage: &dyn Storage,
     file: BorrowedFd<'_>,
-    mut version: Version,
+    mut stat: FileStat,
 ) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STABLE_TRIES {
-        let mut bytes = vec![0; usize::try_from(version.size()).map_err(io::Error::other)?];
+        let mut bytes = vec![0; usize::try_from(stat.version.size).map_err(io::Error::other)?];
         let read = read_full(storage, file, &mut bytes, 0)?;
-        let after = FileStat::from(&storage.fstat(file)?);
+        let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
-        let is_same =
-            after.version == version || (after.links == 0 && version.has_same_bytes(u64::MAX, &after));
-        if is_same && read == bytes.len() {
-            return Ok(Some((version, bytes)));
+        let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);
+        if (after.version == stat.version || is_unlinked) && read == bytes.len() {
+            return Ok(Some((stat.version, bytes)));
         }
-        if after.version.size() > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
+        if after.version.size > (bytes.len() as u64).saturating_mul(2).max(GROWN_TOO_FAR) {
             return Ok(None);
         }
-        version = after.version;
+        stat = after;
     }
     Ok(None)
 }

@@ -29,13 +29,13 @@ impl Files {
         if let Some(name) = names.get(path).await
             && let Some(lookup) = self.recall(&name, now_ms)
         {
-            names.counters.hit();
+            names.names.counters.hit();
             if let Lookup::File(asset) = &lookup {
                 self.shared.assets.count_hit(asset);
             }
             return FoundFile { lookup, name, is_known: true };
         }
-        names.counters.miss();
+        names.names.counters.miss();
         let path = path.clone().into_owned();
         if path.as_bytes().len() > PATH_BYTES_MAX {
             let missing = self.loader.without_file(&path, Lookup::Missing, false);
@@ -72,7 +72,7 @@ impl Files {
         if let Some(variant) = current() {
             return Ok(variant);
         }
-        let _lock = variants.lock_opening(encoding).await;
+        let _lock = variants.slot(encoding).opening.lock().await;
         if let Some(variant) = current() {
             return Ok(variant);
         }

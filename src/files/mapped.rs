@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Mapping, Storage};
 
@@ -20,21 +20,17 @@ pub(crate) struct Mapped {
 ///
 /// Decision: docs/decisions/011-unmapping-thread.md.
 pub(crate) struct Unmapper {
-    shared: Arc<Shared>,
+    /// Has no other end if the thread could not be started.
+    sender: Sender<Mapping>,
+    waiting: Arc<WaitingMappings>,
+    /// Number of mappings that were unmapped where they were dropped, since too many waited.
+    pub(super) in_place: AtomicU64,
 }
 
-struct Shared {
+struct WaitingMappings {
     storage: Arc<dyn Storage>,
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
-    waiting_bytes: AtomicU64,
-    in_place: AtomicU64,
-}
-
-#[derive(Default)]
-struct Waiting {
-    mappings: Vec<Mapping>,
-    is_over: bool,
+    mappings: Receiver<Mapping>,
+    bytes: AtomicU64,
 }
 
 impl Mapped {
@@ -65,87 +61,50 @@ impl std::fmt::Debug for Mapped {
 impl Unmapper {
     /// Unmaps through `storage`. If the thread can't be started, mappings are unmapped where they are dropped.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
-        let shared = Arc::new(Shared {
-            storage,
-            waiting: Mutex::default(),
-            arrived: Condvar::new(),
-            waiting_bytes: AtomicU64::new(0),
-            in_place: AtomicU64::new(0),
-        });
-        let job = Arc::clone(&shared);
+        let (mut sender, mappings) = bounded(WAITING_MAX);
+        let waiting = Arc::new(WaitingMappings { storage, mappings, bytes: AtomicU64::new(0) });
+        let job = Arc::clone(&waiting);
         let thread = std::thread::Builder::new().name("pagecast-unmap".to_owned());
         if let Err(error) = thread.spawn(move || job.run()) {
             log::warn!("no thread for unmapping ({error}): workers unmap files themselves");
-            shared.waiting.lock().is_over = true;
+            sender = bounded(0).0;
         }
-        Self { shared }
+        Self { sender, waiting, in_place: AtomicU64::new(0) }
     }
 
     /// Unmaps all waiting mappings on this thread. Blocks.
     pub(crate) fn unmap_now(&self) {
-        self.shared.unmap(std::mem::take(&mut self.shared.waiting.lock().mappings));
+        self.waiting.mappings.try_iter().for_each(|mapping| self.waiting.unmap(mapping));
     }
 
     /// Bytes of mappings that wait to be unmapped.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.shared.waiting_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Number of mappings that were unmapped where they were dropped, since too many waited.
-    pub(crate) fn in_place(&self) -> u64 {
-        self.shared.in_place.load(Ordering::Relaxed)
+        self.waiting.bytes.load(Ordering::Relaxed)
     }
 
     fn unmap_later(&self, mapping: Mapping) {
-        let mut waiting = self.shared.waiting.lock();
-        if waiting.is_over || waiting.mappings.len() >= WAITING_MAX {
-            drop(waiting);
-            self.shared.in_place.fetch_add(1, Ordering::Relaxed);
-            return self.shared.storage.unmap(mapping);
-        }
-        self.shared.waiting_bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
-        waiting.mappings.push(mapping);
-        if waiting.mappings.len() == 1 {
-            self.shared.arrived.notify_one();
+        self.waiting.bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
+        if let Err(unsent) = self.sender.try_send(mapping) {
+            self.in_place.fetch_add(1, Ordering::Relaxed);
+            self.waiting.unmap(unsent.into_inner());
         }
     }
 }
 
-impl Shared {
+impl WaitingMappings {
     fn run(&self) {
-        loop {
-            let mut waiting = self.waiting.lock();
-            while waiting.mappings.is_empty() {
-                if waiting.is_over {
-                    return;
-                }
-                self.arrived.wait(&mut waiting);
-            }
-            if !waiting.is_over {
-                // Evictions come in bursts: one wake-up handles a burst.
-                drop(waiting);
-                std::thread::sleep(GATHER);
-                waiting = self.waiting.lock();
-            }
-            let batch = std::mem::take(&mut waiting.mappings);
-            drop(waiting);
-            self.unmap(batch);
+        while let Ok(mapping) = self.mappings.recv() {
+            // Evictions come in bursts: one wake-up handles a burst.
+            std::thread::sleep(GATHER);
+            self.unmap(mapping);
+            self.mappings.try_iter().for_each(|mapping| self.unmap(mapping));
         }
     }
 
-    fn unmap(&self, batch: Vec<Mapping>) {
-        for mapping in batch {
-            let length = mapping.len() as u64;
-            self.storage.unmap(mapping);
-            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Unmapper {
-    fn drop(&mut self) {
-        self.shared.waiting.lock().is_over = true;
-        self.shared.arrived.notify_one();
+    fn unmap(&self, mapping: Mapping) {
+        let length = mapping.len() as u64;
+        self.storage.unmap(mapping);
+        self.bytes.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
@@ -195,7 +154,10 @@ mod tests {
         for _ in 0..WAITING_MAX + 2 {
             drop(mapped(&disk, &unmapper));
         }
-        assert_eq!((unmapper.in_place(), unmapper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
+        assert_eq!(
+            (unmapper.in_place.load(Ordering::Relaxed), unmapper.waiting_bytes()),
+            (2, 10 * (1 + WAITING_MAX as u64))
+        );
         unmapper.unmap_now();
         assert_eq!(unmapper.waiting_bytes(), 10, "the one that hangs");
         disk.heal();

@@ -3,11 +3,11 @@
 //! - Lookup: `cache` (the files of a root), `lookup` (in the caches or on the disk), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
 //! - Opening: `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
 //!   as a trait, with test doubles).
-//! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
+//! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `counted_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
 //! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
-//! - Operators: `settings`, `counters`, `gauges`, `inventory`, `faults`.
+//! - Operators: `settings`, `gauges`, `inventory`, `faults`.
 
 pub mod asset;
 mod asset_cache;
@@ -16,7 +16,7 @@ mod background_queues;
 pub mod cache;
 mod cache_ref;
 mod content;
-mod counters;
+mod counted_cache;
 pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod encoded_variants;
@@ -51,7 +51,7 @@ pub(crate) mod window;
 pub use asset::Asset;
 pub use background_queues::WorkCounts;
 pub use cache::Files;
-pub use counters::CacheCounts;
+pub use counted_cache::CacheCounts;
 pub use faults::{Fault, FaultCounts};
 pub use gauges::FileGauges;
 pub use headers::RenderedHeaders;
@@ -63,8 +63,9 @@ pub use settings::FileSettings;
 pub(crate) use asset::AssetBody;
 pub(crate) use asset_cache::AssetCache;
 pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskResult};
+pub(crate) use cache::SharedFiles;
 pub(crate) use cache_ref::CacheRef;
-pub(crate) use counters::CacheCounters;
+pub(crate) use counted_cache::{CacheCounters, CountedCache};
 pub(crate) use digests::{Digest, Digests, KnownDigests, digest_file, digest_of};
 pub(crate) use encoded_variants::{EncodeOutcome, EncodedVariants};
 pub(crate) use faults::{Faults, fault_of, is_shortage};
@@ -78,7 +79,7 @@ pub(crate) use name_cache::NameCache;
 pub(crate) use network::FileSystemKind;
 pub(crate) use pending_lookups::PendingLookups;
 pub(crate) use read_exact::{read_chunks, read_full};
-pub(crate) use reads::{ColdReads, ReadRequest};
+pub(crate) use reads::{ColdReads, ReadCounts, ReadRequest};
 pub(crate) use recency::{FileParts, PERIOD_MS, Recency};
 pub(crate) use root::{RootEntry, RootState, is_missing};
 pub(crate) use root_monitor::RootMonitor;

@@ -5,37 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
-
-use super::{CLOCK_START_MS, CacheCounters, CacheCounts, Name, PendingLookups, original};
+use super::{CLOCK_START_MS, CountedCache, Name, PendingLookups, original};
 use crate::http::target::SitePath;
 
 /// Names by path, least recently used first to go. Bounded in bytes; a path's bytes are shared by the key and the name.
 ///
 /// Decision: docs/decisions/050-name-cache-bytes.md.
 pub(crate) struct NameCache {
-    names: Cache<SitePath<'static>, Arc<Name>, foldhash::fast::RandomState>,
+    pub(super) names: CountedCache<SitePath<'static>, Arc<Name>>,
     pending: PendingLookups,
-    pub(super) counters: Arc<CacheCounters>,
     started: Instant,
     /// Names checked up to this time are not trusted any more.
     invalidated_until_ms: AtomicU64,
 }
 
 impl NameCache {
-    /// Holds at most `count` names, and at most `count` times [`NAME_BYTES`] bytes.
+    /// Holds at most `count` names, and at most `count` times [`NAME_BYTES`] bytes: no name weighs less.
     pub(crate) fn new(count: u64) -> Self {
-        let counters = Arc::<CacheCounters>::default();
-        let names = Cache::builder()
-            .max_capacity(count.saturating_mul(NAME_BYTES))
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, name: &Arc<Name>| weight(name))
-            .eviction_listener(counters.listener());
+        let weigh = |name: &Arc<Name>| name.bytes().max(NAME_BYTES);
         Self {
-            names: names.build_with_hasher(foldhash::fast::RandomState::default()),
+            names: CountedCache::new(count.saturating_mul(NAME_BYTES), weigh),
             pending: PendingLookups::default(),
-            counters,
             started: Instant::now(),
             invalidated_until_ms: AtomicU64::new(0),
         }
@@ -152,15 +142,6 @@ impl NameCache {
     pub(crate) async fn maintain(&self) {
         self.names.run_pending_tasks().await;
     }
-
-    pub(crate) fn counts(&self) -> CacheCounts {
-        self.counters.counts(self.names.entry_count())
-    }
-}
-
-/// Bytes of a name in the cache. No name weighs less than [`NAME_BYTES`], so that the bound in bytes is a bound on the count, too.
-fn weight(name: &Name) -> u32 {
-    u32::try_from(name.bytes().max(NAME_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Bytes that the setting `names` allows for each name. Covers paths of up to half a KiB.
@@ -196,11 +177,11 @@ mod tests {
         for (length, kept_max) in [(1, COUNT), (500, COUNT), (4000, COUNT / 4)] {
             let cache = NameCache::new(COUNT);
             fill(&cache, 500, length).await;
-            let kept = cache.counts().entries;
+            let kept = cache.names.counts().entries;
             assert!(kept <= kept_max && kept * 2 >= kept_max, "{kept} names of {length} bytes");
             let bytes: u64 = cache.iter().map(|name| name.bytes()).sum();
             assert!(bytes <= COUNT * NAME_BYTES, "{bytes} bytes of names of {length}");
-            assert_eq!(cache.counts().evictions + kept, 500, "{length}");
+            assert_eq!(cache.names.counts().evictions + kept, 500, "{length}");
         }
     }
 
@@ -208,10 +189,10 @@ mod tests {
     async fn a_path_is_kept_once() {
         let cache = NameCache::new(64);
         fill(&cache, 1, 1000).await;
-        for (key, name) in &cache.names {
+        for (key, name) in &*cache.names {
             assert_eq!(key.as_bytes().as_ptr(), name.path.as_bytes().as_ptr());
         }
-        assert_eq!(cache.counts().entries, 1);
+        assert_eq!(cache.names.counts().entries, 1);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use super::{Asset, BATCH, Handle, Storage, residency};
 use crate::http::client_key::ClientKey;
 use crate::sys::blocking_pool::lower_priority;
 use crate::sys::fair_queue::FairQueue;
-use crate::telemetry::metrics::histogram::{Histogram, HistogramTotals};
+use crate::telemetry::metrics::histogram::Histogram;
 
 /// The threads that read cold pages, and the queues before them.
 ///
@@ -91,10 +91,7 @@ struct Pool {
     threads: usize,
     niceness: i32,
     state: Mutex<State>,
-    made: AtomicU64,
     took: Histogram,
-    shared: AtomicU64,
-    dropped: AtomicU64,
 }
 
 #[derive(Default)]
@@ -102,6 +99,8 @@ struct State {
     by_key: HashMap<Key, Vec<SharedRead>, foldhash::fast::RandomState>,
     devices: HashMap<u64, Device, foldhash::fast::RandomState>,
     is_over: bool,
+    /// Without those of the devices.
+    counts: ReadCounts,
 }
 
 /// A read that can be joined.
@@ -129,10 +128,7 @@ impl ColdReads {
             threads: threads.max(1),
             niceness,
             state: Mutex::default(),
-            made: AtomicU64::new(0),
             took: Histogram::default(),
-            shared: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
         };
         Self { pool: Arc::new(pool) }
     }
@@ -141,8 +137,9 @@ impl ColdReads {
     pub(crate) fn read(&self, client: ClientKey, request: ReadRequest) -> PendingRead {
         let pool = &self.pool;
         let key = (request.asset.id, request.range.start / BATCH);
-        let mut state = pool.state.lock();
-        let device = state.device_of(request.asset.version.device());
+        let mut locked = pool.state.lock();
+        let state = &mut *locked;
+        let device = state.device_of(request.asset.version.device);
         let start = request.range.start;
         let known = state
             .by_key
@@ -150,7 +147,7 @@ impl ColdReads {
             .and_then(|reads| reads.iter_mut().find(|known| known.read.range.contains(&start)));
         let (read, done, queue) = match known {
             Some(known) => {
-                pool.shared.fetch_add(1, Ordering::Relaxed);
+                state.counts.shared += 1;
                 known.read.waiters.fetch_add(1, Ordering::Relaxed);
                 // It is made when the first of its clients has a turn: one with many reads does not hold it up for another.
                 let is_new = !known.queued_by.is_empty() && !known.queued_by.contains(&client);
@@ -172,7 +169,7 @@ impl ColdReads {
             }
         };
         let needs_thread = queue && state.queue(client, &read, pool.threads);
-        drop(state);
+        drop(locked);
         if needs_thread {
             pool.start_thread(read.device);
         }
@@ -182,15 +179,13 @@ impl ColdReads {
     /// Whether reads of the asset's device would wait for a thread.
     pub(crate) fn is_busy(&self, asset: &Asset) -> bool {
         let mut state = self.pool.state.lock();
-        let device = state.device_of(asset.version.device());
+        let device = state.device_of(asset.version.device);
         state.devices.get(&device).is_some_and(|device| device.queue.len() > device.idle + device.stale)
     }
 
     /// Durations of the reads.
-    pub(crate) fn durations(&self) -> HistogramTotals {
-        let mut durations = HistogramTotals::default();
-        self.pool.took.add_to(&mut durations);
-        durations
+    pub(crate) fn durations(&self) -> &Histogram {
+        &self.pool.took
     }
 
     pub(crate) fn counts(&self) -> ReadCounts {
@@ -200,9 +195,7 @@ impl ColdReads {
         ReadCounts {
             waiting: sum(|device| device.queue.len().saturating_sub(device.stale)),
             running: sum(|device| device.threads - device.idle),
-            made: self.pool.made.load(Ordering::Relaxed),
-            shared: self.pool.shared.load(Ordering::Relaxed),
-            dropped: self.pool.dropped.load(Ordering::Relaxed),
+            ..state.counts
         }
     }
 }
@@ -262,9 +255,9 @@ impl Drop for PendingRead {
             device.stale += entries;
             device.clean_queue();
         }
+        state.counts.dropped += 1;
         drop(state);
         drop(job);
-        self.pool.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -357,8 +350,10 @@ impl Pool {
             let begun = Instant::now();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_pages));
             self.took.record_shared(begun.elapsed());
-            self.made.fetch_add(1, Ordering::Relaxed);
-            self.state.lock().remove(&read);
+            let mut state = self.state.lock();
+            state.counts.made += 1;
+            state.remove(&read);
+            drop(state);
             // After a panic the waits fail: the sender is dropped without a result.
             if let Ok(outcome) = outcome {
                 let outcome = outcome.map(|()| Instant::now()).map_err(|error| error.raw_os_error());

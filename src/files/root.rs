@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use rustix::fs::{self, FileType, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{FileStat, Storage, SystemStorage, resolve_symlinks};
@@ -42,7 +42,7 @@ struct OpenedRoot {
 pub(crate) enum RootEntry {
     File {
         file: OwnedFd,
-        stat: Box<Stat>,
+        stat: FileStat,
         /// True if the path contains no symbolic link.
         is_symlink_free: bool,
     },
@@ -119,7 +119,7 @@ impl Root {
             Err(Errno::LOOP) => self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
             opened => self.fstat(opened?)?,
         };
-        match FileType::from_raw_mode(checked.st_mode) {
+        match checked.kind {
             FileType::Directory => return Ok(RootEntry::Directory),
             FileType::RegularFile => {}
             _ => return Ok(RootEntry::Special),
@@ -127,8 +127,8 @@ impl Root {
         let file =
             self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
         let stat = self.storage.fstat(file.as_fd())?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(RootEntry::File { file, stat: Box::new(stat), is_symlink_free }),
+        match stat.kind {
+            FileType::RegularFile => Ok(RootEntry::File { file, stat, is_symlink_free }),
             FileType::Directory => Ok(RootEntry::Directory),
             _ => Ok(RootEntry::Special),
         }
@@ -157,16 +157,16 @@ impl Root {
 
     /// Metadata of the entry at `path`, behind the symbolic links that may be followed, without opening it for reading.
     /// Blocks.
-    pub(crate) fn stat(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+    pub(crate) fn stat(&self, path: &SitePath<'_>) -> Result<FileStat, Errno> {
         self.fstat(self.resolve_through_symlinks(path, OFlags::PATH)?)
     }
 
     /// As [`Self::stat`]; ELOOP if the path contains a symbolic link. Blocks.
-    pub(crate) fn stat_without_symlinks(&self, path: &SitePath<'_>) -> Result<Stat, Errno> {
+    pub(crate) fn stat_without_symlinks(&self, path: &SitePath<'_>) -> Result<FileStat, Errno> {
         self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?)
     }
 
-    fn fstat(&self, file: OwnedFd) -> Result<Stat, Errno> {
+    fn fstat(&self, file: OwnedFd) -> Result<FileStat, Errno> {
         self.storage.fstat(file.as_fd())
     }
 
@@ -185,13 +185,13 @@ impl Root {
         }
         let current = Arc::clone(&self.opened.read());
         let opened = open_directory(&*self.storage, &self.path);
-        let fresh = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
+        let (fresh, directory) = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
         match self.storage.fstat(current.directory.as_fd()) {
-            Ok(stat) if (stat.st_dev, stat.st_ino) == (fresh.0.st_dev, fresh.0.st_ino) => RootState::Same,
-            _ => self.replace_directory(fresh.1, current.number),
+            Ok(stat) if stat.version.is_same_file(&fresh.version) => RootState::Same,
+            _ => self.replace_directory(directory, current.number),
         }
     }
 
@@ -340,7 +340,7 @@ fn walk(
             continue;
         }
         let last = storage.open(at.as_fd(), segment, flags | OFlags::NOFOLLOW, None)?;
-        let is_link = FileType::from_raw_mode(storage.fstat(last.as_fd())?.st_mode) == FileType::Symlink;
+        let is_link = storage.fstat(last.as_fd())?.kind == FileType::Symlink;
         return if is_link { Err(Errno::LOOP) } else { Ok(last) };
     }
     storage.open(at.as_fd(), b".", flags, None)

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{FileStat, Root, Version, is_missing};
+use super::{Root, Version, is_missing};
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
 
@@ -24,7 +24,7 @@ impl Sidecars {
         root: &Root,
         path: &SitePath<'_>,
         with_checksum: bool,
-        report: &dyn Fn(&SitePath<'_>, Errno),
+        report: impl Fn(&SitePath<'_>, Errno) -> bool,
     ) -> Result<Self, Errno> {
         let encodings = Encoding::ALL.into_iter().filter(|_| !is_sidecar(path)).map(Encoding::suffix);
         let checksum = (with_checksum && !path.as_bytes().ends_with(CHECKSUM.as_bytes())).then_some(CHECKSUM);
@@ -99,7 +99,6 @@ fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool
     let is_symlink_free = !matches!(stat, Err(Errno::LOOP));
     match if is_symlink_free { stat } else { root.stat(path) } {
         Ok(stat) => {
-            let stat = FileStat::from(&stat);
             let version = stat.file_version();
             Ok((version, is_symlink_free && (version.is_none() || stat.links == 1)))
         }

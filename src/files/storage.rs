@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, Stat, StatFs, StatxFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, StatFs, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 #[cfg(any(test, feature = "test-doubles"))]
@@ -53,8 +53,8 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     /// Those of fstat(2).
-    fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
-        rustix::fs::fstat(file)
+    fn fstat(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
+        rustix::fs::fstat(file).map(|stat| FileStat::from(&stat))
     }
 
     /// Metadata of an open file as the kernel has it in memory (`AT_STATX_DONT_SYNC`): on a network file system it may be out
@@ -67,7 +67,7 @@ pub trait Storage: Send + Sync {
         match rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS) {
             Ok(stat) => Ok(FileStat::from(&stat)),
             // Kernels before 4.11, and seccomp filters older than the call.
-            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::fstat(file).map(|stat| FileStat::from(&stat)),
+            Err(Errno::NOSYS | Errno::PERM) => self.fstat(file),
             Err(error) => Err(error),
         }
     }
@@ -166,7 +166,7 @@ mod tests {
         for path in [dir.path().join("a"), dir.path().to_owned(), "/proc/self/status".into()] {
             let file = std::fs::File::open(&path).unwrap();
             let cached = SystemStorage.stat_cached(file.as_fd()).unwrap();
-            let asked = FileStat::from(&SystemStorage.fstat(file.as_fd()).unwrap());
+            let asked = SystemStorage.fstat(file.as_fd()).unwrap();
             assert_eq!(
                 (cached.version, cached.kind, cached.links),
                 (asked.version, asked.kind, asked.links),

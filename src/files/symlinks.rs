@@ -66,7 +66,7 @@ fn symlink_target(
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let entry = storage.open(root, path.as_bytes(), flags, Some(resolve))?;
-    if FileType::from_raw_mode(storage.fstat(entry.as_fd())?.st_mode) != FileType::Symlink {
+    if storage.fstat(entry.as_fd())?.kind != FileType::Symlink {
         return Ok(None);
     }
     Ok(Some(fs::readlinkat(&entry, "", Vec::new())?.into_bytes()))

@@ -15,12 +15,17 @@ use crate::http::entity_tag::EntityTag;
 /// Decision: docs/decisions/017-file-versions.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mtime: Timestamp,
+    /// Device on which the file lies (`st_dev`).
+    pub(crate) device: u64,
+    pub(super) inode: u64,
+    /// Length in bytes.
+    pub(crate) size: u64,
+    pub(crate) mtime: Timestamp,
     ctime: Timestamp,
 }
+
+/// Time of the file system's clock: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
+type Timestamp = (i64, u32);
 
 /// Metadata of an open file, from one system call.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +36,6 @@ pub struct FileStat {
     pub(crate) links: u64,
 }
 
-/// Time of the file system's clock: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Timestamp {
-    seconds: i64,
-    nanoseconds: u32,
-}
-
 #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between architectures")]
 impl From<&Stat> for FileStat {
     fn from(stat: &Stat) -> Self {
@@ -46,8 +44,8 @@ impl From<&Stat> for FileStat {
                 device: stat.st_dev as u64,
                 inode: stat.st_ino as u64,
                 size: u64::try_from(stat.st_size).unwrap_or(0),
-                mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
-                ctime: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+                mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+                ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
             },
             kind: FileType::from_raw_mode(stat.st_mode),
             links: stat.st_nlink as u64,
@@ -63,8 +61,8 @@ impl From<&Statx> for FileStat {
                 device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
                 inode: stat.stx_ino,
                 size: stat.stx_size,
-                mtime: Timestamp { seconds: mtime.tv_sec, nanoseconds: mtime.tv_nsec },
-                ctime: Timestamp { seconds: ctime.tv_sec, nanoseconds: ctime.tv_nsec },
+                mtime: (mtime.tv_sec, mtime.tv_nsec),
+                ctime: (ctime.tv_sec, ctime.tv_nsec),
             },
             kind: FileType::from_raw_mode(stat.stx_mode.into()),
             links: stat.stx_nlink.into(),
@@ -78,6 +76,16 @@ impl FileStat {
         (self.kind == FileType::RegularFile).then_some(self.version)
     }
 
+    /// Whether `later`, from the same handle, describes the same bytes.
+    ///
+    /// Unlinking a file or renaming another over it moves ctime and the number of links, and leaves the bytes of an
+    /// open handle alone; ctime that moves by itself may hide a write whose mtime was set back.
+    pub(crate) fn has_same_bytes(&self, later: &Self) -> bool {
+        let (before, now) = (self.version, later.version);
+        let is_same = now.size == before.size && now.mtime == before.mtime;
+        is_same && (now.ctime == before.ctime || later.links != self.links)
+    }
+
     /// The same metadata as of a file on `device`.
     #[cfg(any(test, feature = "test-doubles"))]
     pub(super) fn on_device(self, device: u64) -> Self {
@@ -86,44 +94,24 @@ impl FileStat {
 }
 
 impl Version {
-    /// The version that `stat` describes.
-    pub(crate) fn of(stat: &Stat) -> Self {
-        FileStat::from(stat).version
-    }
-
-    /// Device on which the file lies (`st_dev`).
-    pub(crate) fn device(&self) -> u64 {
-        self.device
-    }
-
-    /// Length in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Time of the last change of the bytes, for `Last-Modified`; `None` outside the years that a date can express, and
     /// up to 1980: build systems that want equal trees on every machine set such times, and they date nothing. A time
     /// after `now` becomes `now`: no response may name a date beyond its own (RFC 9110 §8.8.2.1).
     pub fn modified_before(&self, now: SystemTime) -> Option<HttpDate> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
-        let seconds = self.mtime.seconds.min(now);
+        let seconds = self.mtime.0.min(now);
         HttpDate::from_unix_seconds(seconds).filter(|_| SENTINELS_TO < seconds)
     }
 
     /// Whether `date` is the file's own mtime, and not a time in its stead, which could be the date of two versions.
     pub(crate) fn is_of(&self, date: HttpDate) -> bool {
-        i64::try_from(date.unix_seconds()) == Ok(self.mtime.seconds)
-    }
-
-    /// mtime: seconds since the epoch, which may be negative, and the nanoseconds beyond them.
-    pub(crate) fn modified_at(&self) -> (i64, u32) {
-        (self.mtime.seconds, self.mtime.nanoseconds)
+        i64::try_from(date.unix_seconds()) == Ok(self.mtime.0)
     }
 
     /// A strong entity-tag (RFC 9110 §8.8.3); `encoding` is the one that the file's bytes are in, `None` for identity.
     pub fn entity_tag(&self, encoding: Option<Encoding>) -> EntityTag<'static> {
-        let identity = mix(mix(mix(self.device) ^ self.inode) ^ self.ctime.as_nanoseconds());
-        EntityTag::strong_hex([self.size, self.mtime.as_nanoseconds(), identity], encoding)
+        let identity = mix(mix(mix(self.device) ^ self.inode) ^ nanoseconds_of(self.ctime));
+        EntityTag::strong_hex([self.size, nanoseconds_of(self.mtime), identity], encoding)
     }
 
     /// Whether the mtime is before that of `other`.
@@ -136,31 +124,18 @@ impl Version {
         (self.device, self.inode) == (other.device, other.inode)
     }
 
-    /// Whether `later`, from the same handle, describes the same bytes. `links` is the number of links that this version
-    /// had.
-    ///
-    /// Unlinking a file or renaming another over it moves ctime and the number of links, and leaves the bytes of an
-    /// open handle alone; ctime that moves by itself may hide a write whose mtime was set back.
-    pub(crate) fn has_same_bytes(&self, links: u64, later: &FileStat) -> bool {
-        let now = later.version;
-        let is_same = now.size == self.size && now.mtime == self.mtime;
-        is_same && (now.ctime == self.ctime || later.links != links)
-    }
-
     /// Whether the file was written so shortly before `now` that a second write could have left the same timestamps
     /// (their grain is a tick of the kernel's clock). A little after `now` is just before it by another machine's clock;
     /// long after, the clock was set back since, and a second write would leave other timestamps.
     pub(crate) fn is_racy(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return true };
-        let changed = Duration::from_nanos(self.ctime.as_nanoseconds());
+        let changed = Duration::from_nanos(nanoseconds_of(self.ctime));
         now.saturating_sub(changed) < RACY_WITHIN && changed.saturating_sub(now) < CLOCKS_APART
     }
 }
 
-impl Timestamp {
-    fn as_nanoseconds(self) -> u64 {
-        self.seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(self.nanoseconds))
-    }
+fn nanoseconds_of((seconds, nanoseconds): Timestamp) -> u64 {
+    seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds))
 }
 
 /// The finalizer of splitmix64: every bit of the input affects every bit of the output.
@@ -186,7 +161,7 @@ const CLOCKS_APART: Duration = Duration::from_secs(60);
 impl Version {
     /// A version for tests of what is made of one.
     pub(crate) fn sample(size: u64, seconds: i64) -> Self {
-        let mtime = Timestamp { seconds, nanoseconds: 500 };
+        let mtime = (seconds, 500);
         Self { device: 1, inode: 2, size, mtime, ctime: mtime }
     }
 }
@@ -209,7 +184,7 @@ mod tests {
         let before = stat_of(&file);
         std::thread::sleep(Duration::from_millis(20));
         std::fs::remove_file(&path).unwrap();
-        assert!(before.version.has_same_bytes(before.links, &stat_of(&file)));
+        assert!(before.has_same_bytes(&stat_of(&file)));
     }
 
     #[test]
@@ -223,7 +198,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         std::fs::write(&path, b"y").unwrap();
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
-        assert!(!before.version.has_same_bytes(before.links, &stat_of(&file)));
+        assert!(!before.has_same_bytes(&stat_of(&file)));
     }
 
     #[test]
@@ -242,8 +217,8 @@ mod tests {
             device: 1,
             inode: 2,
             size: 3,
-            mtime: Timestamp { seconds, nanoseconds: 0 },
-            ctime: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
+            mtime: (seconds, 0),
+            ctime: (1_700_000_000, 0),
         };
         for (seconds, is_dated) in
             [(-1, false), (0, false), (1, false), (315_532_800, false), (315_532_801, true)]
@@ -274,13 +249,7 @@ mod tests {
 
     #[test]
     fn entity_tags_are_quoted_and_differ_when_only_ctime_differs() {
-        let at = |ctime| Version {
-            device: 1,
-            inode: 2,
-            size: 3,
-            mtime: Timestamp { seconds: 4, nanoseconds: 5 },
-            ctime: Timestamp { seconds: ctime, nanoseconds: 0 },
-        };
+        let at = |ctime| Version { device: 1, inode: 2, size: 3, mtime: (4, 5), ctime: (ctime, 0) };
         let (one, other) = (at(6).entity_tag(None), at(7).entity_tag(None));
         assert!(!one.strong_eq(&other));
         assert!(one.strong_eq(&at(6).entity_tag(None)) && !one.is_weak());

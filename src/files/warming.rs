@@ -83,9 +83,9 @@ impl Files {
             }
         };
         if variant.is_on_heap() {
-            return WarmResult::Read(variant.length());
+            return WarmResult::Read(variant.length);
         }
-        if hot.length != variant.length() {
+        if hot.length != variant.length {
             return WarmResult::Read(0);
         }
         self.read_parts(&variant, hot.parts).await
@@ -114,7 +114,7 @@ impl Files {
             },
         };
         let mut bytes = 0;
-        for range in parts.ranges(asset.length()).into_iter().flat_map(batches) {
+        for range in parts.ranges(asset.length).into_iter().flat_map(batches) {
             let next = range.end..range.end;
             let request =
                 ReadRequest { asset: Arc::clone(asset), handle: handle.clone(), range: range.clone(), next };
@@ -128,7 +128,7 @@ impl Files {
                     return WarmResult::Failed;
                 }
             }
-            asset.recency.record(&range, asset.length());
+            asset.recency.record(&range, asset.length);
         }
         WarmResult::Read(bytes)
     }
@@ -141,7 +141,7 @@ fn variants_in_use(asset: &Arc<Asset>) -> impl Iterator<Item = HotFile> {
     all.map(|variant| HotFile {
         path: asset.path.clone(),
         encoding: variant.encoding,
-        length: variant.length(),
+        length: variant.length,
         parts: variant.recency.parts(),
     })
 }

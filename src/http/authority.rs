@@ -34,6 +34,11 @@ pub fn host_of(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The reason of the first of these faults that a value has.
+pub(super) fn first_fault(faults: &[(bool, &'static str)]) -> Result<(), &'static str> {
+    faults.iter().find(|(is_so, _)| *is_so).map_or(Ok(()), |(_, reason)| Err(reason))
+}
+
 /// An IPv6 address without its opening bracket.
 fn is_valid_bracketed(rest: &[u8]) -> bool {
     let Some(end) = memrchr(b']', rest) else { return false };

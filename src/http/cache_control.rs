@@ -32,7 +32,8 @@ pub const REVALIDATE: &str = "no-cache";
 /// An identifier does not change with the content, so a UUID, with hyphens or without, and 24 hexadecimal digits (the
 /// identifiers of a well-known database) are not hashes.
 pub fn default_for(name: &[u8], media_type: &str) -> &'static str {
-    match !is_html(media_type) && has_content_hash(last_segment(name), media_type) {
+    let is_html = is_one_of(media_type, &["text/html", "application/xhtml+xml"]);
+    match !is_html && has_content_hash(last_segment(name), media_type) {
         true => IMMUTABLE,
         false => REVALIDATE,
     }
@@ -61,10 +62,6 @@ fn directives(value: &str) -> impl Iterator<Item = &str> {
 
 /// Directives for shared caches, and `private` in any of its forms.
 const SHARED: &[&str] = &["public", "private", "s-maxage", "proxy-revalidate"];
-
-fn is_html(media_type: &str) -> bool {
-    is_one_of(media_type, &["text/html", "application/xhtml+xml"])
-}
 
 fn has_content_hash(file_name: &[u8], media_type: &str) -> bool {
     let Some(stem) = without_extensions(file_name) else { return false };
@@ -128,12 +125,11 @@ fn is_numbered_word(part: &[u8]) -> bool {
 
 fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
     let in_capitals = !part.iter().any(u8::is_ascii_lowercase);
-    let types = if in_capitals { SCRIPTS_AND_STYLES } else { WRITTEN_BY_BUNDLERS };
     part.len() == BUNDLERS_LENGTH
         && part.iter().all(u8::is_ascii_alphanumeric)
         && part.iter().any(u8::is_ascii_uppercase)
         && words(part) >= WORDS_MIN
-        && is_one_of(media_type, types)
+        && (is_one_of(media_type, SCRIPTS_AND_STYLES) || (!in_capitals && is_one_of(media_type, OTHERS)))
 }
 
 /// The number of words and numbers in a part.
@@ -210,15 +206,8 @@ const INNER_EXTENSIONS: &[&[u8]] =
 
 const SCRIPTS_AND_STYLES: &[&str] = &["text/javascript", "application/javascript", "text/css"];
 
-const WRITTEN_BY_BUNDLERS: &[&str] = &[
-    "text/javascript",
-    "application/javascript",
-    "text/css",
-    "application/json",
-    "application/wasm",
-    "image/",
-    "font/",
-];
+/// What else bundlers write.
+const OTHERS: &[&str] = &["application/json", "application/wasm", "image/", "font/"];
 
 #[cfg(test)]
 mod tests {

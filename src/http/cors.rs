@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::authority::is_valid_host;
+use super::authority::{first_fault, is_valid_host};
 use super::method::ReadMethod;
 use crate::http::header_grammar::is_token;
 
@@ -116,20 +116,13 @@ fn allowed_origin<'a>(policy: &CorsPolicy, origin: Option<&'a [u8]>) -> Option<&
 /// The allowed ones of the requested names, in lower case. They are echoed even if all are allowed, since the value `*` would
 /// not cover Authorization.
 fn allowed_headers(allowed: &AllowedHeaders, requested: &[u8]) -> String {
-    let mut names = String::new();
-    for name in requested.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| is_token(name)) {
-        let Ok(name) = str::from_utf8(name) else { continue };
-        let name = name.to_ascii_lowercase();
-        let is_allowed = match allowed {
-            AllowedHeaders::Any => true,
-            AllowedHeaders::These(known) => known.contains(&name),
-        };
-        if is_allowed {
-            names.push_str(if names.is_empty() { "" } else { ", " });
-            names.push_str(&name);
-        }
-    }
-    names
+    let is_allowed = |name: &String| match allowed {
+        AllowedHeaders::Any => true,
+        AllowedHeaders::These(known) => known.contains(name),
+    };
+    let names = requested.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| is_token(name));
+    let names = names.filter_map(|name| str::from_utf8(name).ok()).map(str::to_ascii_lowercase);
+    names.filter(is_allowed).collect::<Vec<_>>().join(", ")
 }
 
 /// The origins that a policy allows.
@@ -152,16 +145,11 @@ pub enum AllowedHeaders {
 
 /// One origin, or those of all subdomains, in the form in which browsers send it (RFC 6454 §6.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginPattern(Pattern);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
-    Exact(String),
-    /// `prefix` is scheme and slashes; `suffix` begins with the dot before the domain.
-    Below {
-        prefix: String,
-        suffix: String,
-    },
+pub struct OriginPattern {
+    /// All of it, or for subdomains the scheme and slashes.
+    prefix: String,
+    /// For subdomains, the dot before the domain and what follows.
+    suffix: Option<String>,
 }
 
 impl FromStr for OriginPattern {
@@ -171,88 +159,63 @@ impl FromStr for OriginPattern {
     /// labels, or `null`. The error continues "the value …".
     fn from_str(text: &str) -> Result<Self, &'static str> {
         if text == "null" {
-            return Ok(Self(Pattern::Exact(text.to_owned())));
+            return Ok(Self { prefix: text.to_owned(), suffix: None });
         }
         let (scheme, rest) = text.split_once("://").ok_or("has no scheme such as https://")?;
-        check_scheme(scheme)?;
         let host = rest.strip_prefix("*.").unwrap_or(rest);
-        check_host(scheme, host)?;
-        Ok(Self(if host.len() == rest.len() {
-            Pattern::Exact(text.to_owned())
-        } else {
-            Pattern::Below { prefix: format!("{scheme}://"), suffix: format!(".{host}") }
-        }))
+        check_origin(scheme, host)?;
+        Ok(match host.len() == rest.len() {
+            true => Self { prefix: text.to_owned(), suffix: None },
+            false => Self { prefix: format!("{scheme}://"), suffix: Some(format!(".{host}")) },
+        })
     }
 }
 
 impl OriginPattern {
     /// Whether the value of an Origin header matches. Bytes are compared, since browsers send one form only.
     pub fn matches(&self, origin: &[u8]) -> bool {
-        match &self.0 {
-            Pattern::Exact(exact) => exact.as_bytes() == origin,
-            Pattern::Below { prefix, suffix } => origin
-                .strip_prefix(prefix.as_bytes())
-                .and_then(|rest| rest.strip_suffix(suffix.as_bytes()))
-                .is_some_and(|labels| !labels.is_empty() && labels.iter().all(|&byte| is_label_byte(byte))),
-        }
+        let Some(rest) = origin.strip_prefix(self.prefix.as_bytes()) else { return false };
+        let Some(suffix) = &self.suffix else { return rest.is_empty() };
+        let labels = rest.strip_suffix(suffix.as_bytes());
+        labels.is_some_and(|labels| !labels.is_empty() && labels.iter().all(|&byte| is_label_byte(byte)))
     }
 }
 
 /// In the form that `from_str` reads.
 impl std::fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Pattern::Exact(exact) => f.write_str(exact),
-            Pattern::Below { prefix, suffix } => write!(f, "{prefix}*{suffix}"),
-        }
+        f.write_str(&self.prefix)?;
+        self.suffix.iter().try_for_each(|suffix| write!(f, "*{suffix}"))
     }
 }
 
-fn check_scheme(scheme: &str) -> Result<(), &'static str> {
-    if scheme.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Err("is not in lower case, as browsers send it");
-    }
+fn check_origin(scheme: &str, host: &str) -> Result<(), &'static str> {
+    let has_capitals = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
     let is_scheme_byte =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
-    if !scheme.starts_with(|first: char| first.is_ascii_lowercase()) || !scheme.bytes().all(is_scheme_byte) {
-        return Err("has no scheme such as https://");
-    }
-    Ok(())
-}
-
-fn check_host(scheme: &str, host: &str) -> Result<(), &'static str> {
-    if host.ends_with('/') && host.matches('/').count() == 1 {
-        return Err("ends with a slash, which browsers do not send");
-    }
-    if host.contains(['/', '?', '#']) {
-        return Err("has a path; an origin ends with its host or port");
-    }
-    if host.contains('@') {
-        return Err("has a user in it, which browsers do not send");
-    }
-    if host.contains('*') {
-        return Err(
-            "has a * elsewhere than in place of all labels before a domain, as in https://*.example.com",
-        );
-    }
-    if !host.is_ascii() {
-        return Err("is not ASCII; browsers send the form that begins with xn--");
-    }
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Err("is not in lower case, as browsers send it");
-    }
+    let is_scheme =
+        scheme.starts_with(|first: char| first.is_ascii_lowercase()) && scheme.bytes().all(is_scheme_byte);
     let port = host.rsplit_once(':').map(|(_, port)| port);
-    match (scheme, port) {
-        ("https", Some("443")) | ("http", Some("80")) => {
-            return Err("names the usual port of its scheme, which browsers leave out");
-        }
-        (_, Some("" | "0")) => return Err("has no port after its colon"),
-        _ => {}
-    }
-    if host.is_empty() || !is_valid_host(host.as_bytes()) {
-        return Err("has no host that a browser could send");
-    }
-    Ok(())
+    let is_usual_port = matches!((scheme, port), ("https", Some("443")) | ("http", Some("80")));
+    first_fault(&[
+        (has_capitals(scheme), "is not in lower case, as browsers send it"),
+        (!is_scheme, "has no scheme such as https://"),
+        (
+            host.ends_with('/') && host.matches('/').count() == 1,
+            "ends with a slash, which browsers do not send",
+        ),
+        (host.contains(['/', '?', '#']), "has a path; an origin ends with its host or port"),
+        (host.contains('@'), "has a user in it, which browsers do not send"),
+        (
+            host.contains('*'),
+            "has a * elsewhere than in place of all labels before a domain, as in https://*.example.com",
+        ),
+        (!host.is_ascii(), "is not ASCII; browsers send the form that begins with xn--"),
+        (has_capitals(host), "is not in lower case, as browsers send it"),
+        (is_usual_port, "names the usual port of its scheme, which browsers leave out"),
+        (matches!(port, Some("" | "0")), "has no port after its colon"),
+        (host.is_empty() || !is_valid_host(host.as_bytes()), "has no host that a browser could send"),
+    ])
 }
 
 /// A byte of a domain name as browsers send it, the dots between labels included.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::authority::{host_of, is_valid_host};
+use super::authority::{first_fault, host_of, is_valid_host};
 
 /// A host without its port, in lower case, or all subdomains of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +19,16 @@ impl FromStr for HostPattern {
     /// before it. The error continues "the value …".
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let name = text.strip_prefix("*.").unwrap_or(text);
-        if name.contains("://") {
-            return Err("has a scheme, and a host has none");
-        }
-        if name.contains('*') {
-            return Err("has a * elsewhere than in place of all labels before a domain, as in *.example.com");
-        }
-        if !name.is_ascii() {
-            return Err("is not ASCII; browsers send the form that begins with xn--");
-        }
-        if name.is_empty() || !is_valid_host(name.as_bytes()) {
-            return Err("is not the name of a host");
-        }
-        if host_of(name.as_bytes()).len() != name.len() {
-            return Err("has a port, and a host has none");
-        }
+        first_fault(&[
+            (name.contains("://"), "has a scheme, and a host has none"),
+            (
+                name.contains('*'),
+                "has a * elsewhere than in place of all labels before a domain, as in *.example.com",
+            ),
+            (!name.is_ascii(), "is not ASCII; browsers send the form that begins with xn--"),
+            (name.is_empty() || !is_valid_host(name.as_bytes()), "is not the name of a host"),
+            (host_of(name.as_bytes()).len() != name.len(), "has a port, and a host has none"),
+        ])?;
         let dot = if name.len() == text.len() { "" } else { "." };
         Ok(Self { host: format!("{dot}{}", name.to_ascii_lowercase()) })
     }

@@ -3,8 +3,11 @@
 //! A file server passes queries to no interpreter and needs none, but some policies demand a filter. It searches for the common
 //! traits of attacks; it misses some attacks, and some of its findings are harmless.
 
-use memchr::memmem::{find, find_iter, rfind};
+use std::sync::LazyLock;
+
+use memchr::memmem::{find, rfind};
 use percent_encoding::percent_decode;
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::http::form_encoding::decode;
 
@@ -16,7 +19,7 @@ pub fn is_suspicious(query: &[u8]) -> bool {
     query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).any(|pair| {
         let text = decode_twice(pair);
         let canonical = canonical(&text);
-        carries_script(&text, &canonical) || carries_sql(&canonical)
+        has_script_url(&text) || TRAITS.is_match(&canonical) || has_added_condition(&canonical)
     })
 }
 
@@ -71,204 +74,90 @@ fn skip_digits(mut text: &[u8]) -> &[u8] {
     text
 }
 
-fn carries_script(text: &[u8], canonical: &[u8]) -> bool {
-    has_script_url(text) || has_active_tag(canonical) || has_event_handler(canonical)
-}
-
 /// `javascript:`, within which browsers skip tabs and line breaks, or a page in a `data:` URL.
 fn has_script_url(text: &[u8]) -> bool {
-    find(text, b"data:text/html").is_some()
-        || memchr::memchr_iter(b':', text).any(|colon| {
-            let before = text.get(..colon).unwrap_or_default();
-            SCRIPT_SCHEMES.iter().any(|scheme| ends_in_scheme(before, scheme))
-        })
-}
-
-fn ends_in_scheme(before: &[u8], scheme: &[u8]) -> bool {
-    let near = before.get(before.len().saturating_sub(LOOK_MAX)..).unwrap_or_default();
-    let letters = near.iter().rev().filter(|&&byte| byte >= b' ');
-    scheme.iter().rev().eq(letters.take(scheme.len()))
-}
-
-/// `<script` and similar tags.
-fn has_active_tag(canonical: &[u8]) -> bool {
-    memchr::memchr_iter(b'<', canonical).any(|at| {
-        let after = canonical.get(at + 1..).unwrap_or_default();
-        let name = after.strip_prefix(b"/").unwrap_or(after);
-        ACTIVE_TAGS.iter().any(|tag| name.strip_prefix(*tag).is_some_and(|rest| !begins_with_word(rest)))
-    })
-}
-
-/// `onerror=` and similar attributes, in a tag or directly after the quote that ends a value.
-fn has_event_handler(canonical: &[u8]) -> bool {
-    let mut in_tag = false;
-    let mut previous = 0;
-    let mut rest = canonical;
-    while let [first, tail @ ..] = rest {
-        match rest {
-            [b'<', b'a'..=b'z' | b'/' | b'!' | b'?', ..] => in_tag = true,
-            [b'>', ..] => in_tag = false,
-            [b'o', b'n', name @ ..]
-                if !is_word(previous) && (in_tag || is_quote(previous)) && is_handler(name) =>
-            {
-                return true;
-            }
-            _ => {}
-        }
-        previous = *first;
-        rest = tail;
-    }
-    false
-}
-
-/// Whether the name of an event and an equals sign follow `on`.
-fn is_handler(name: &[u8]) -> bool {
-    let letters = name.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
-    letters >= EVENT_LENGTH_MIN && name.get(letters) == Some(&b'=')
-}
-
-fn carries_sql(canonical: &[u8]) -> bool {
-    SQL_PHRASES.iter().any(|phrase| has_phrase(canonical, phrase))
-        || has_comment_after_quote(canonical)
-        || has_added_condition(canonical)
-}
-
-/// Whether the phrase is there and neither end of it is within a word.
-fn has_phrase(canonical: &[u8], phrase: &[u8]) -> bool {
-    find_iter(canonical, phrase).any(|at| {
-        let before = canonical.get(..at).unwrap_or_default();
-        let after = canonical.get(at + phrase.len()..).unwrap_or_default();
-        let begins = !phrase.first().copied().is_some_and(is_word) || !ends_in_letter(before);
-        let ends = !phrase.last().copied().is_some_and(is_word) || !begins_with_word(after);
-        begins && ends
-    })
-}
-
-/// `--` that cuts off the rest of a statement: right behind a quote, or behind all that follows one. A `#`
-/// does so at the end.
-fn has_comment_after_quote(canonical: &[u8]) -> bool {
-    if let [.., quote, b'#'] = canonical
-        && is_quote(*quote)
-    {
-        return true;
-    }
-    let Some(first_quote) = canonical.iter().position(|&byte| is_quote(byte)) else { return false };
-    find_iter(canonical, b"--").filter(|&at| at > first_quote).any(|at| {
-        let before = canonical.get(..at).unwrap_or_default();
-        let after = canonical.get(at + 2..).unwrap_or_default();
-        closes_literal(before) || !begins_with_word(after)
-    })
+    let visible: Vec<u8> = text.iter().copied().filter(|&byte| byte >= b' ').collect();
+    let is_in = |url: &&str| find(&visible, url.as_bytes()).is_some();
+    find(text, b"data:text/html").is_some() || SCRIPT_SCHEMES.iter().any(is_in)
 }
 
 /// A condition that is always true (`or 1=1`), or one behind a quote (`' or 'a'<'b`).
 fn has_added_condition(canonical: &[u8]) -> bool {
-    CONNECTIVES.iter().any(|connective| {
-        find_iter(canonical, connective).any(|at| {
-            let before = canonical.get(..at).unwrap_or_default();
-            let after = canonical.get(at + connective.len()..).unwrap_or_default();
-            let is_whole = !connective.first().copied().is_some_and(is_word)
-                || !(ends_in_letter(before) || begins_with_word(after));
-            is_whole && is_condition(after, closes_literal(before))
-        })
-    })
-}
-
-fn is_condition(text: &[u8], is_behind_quote: bool) -> bool {
-    let Some((left, rest)) = split_operand(text) else { return false };
-    let Some(rest) = strip_comparison(rest) else { return false };
-    let Some((right, _)) = split_operand(rest) else { return false };
-    let is_number = |operand: &[u8]| operand.iter().all(u8::is_ascii_digit);
-    is_behind_quote || left == right || (is_number(left) && is_number(right))
-}
-
-/// Splits off a word or a literal, without quotes and parentheses.
-fn split_operand(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is_around = |byte: &u8| is_quote(*byte) || matches!(byte, b'(' | b')' | b' ');
-    let near = text.get(..text.len().min(LOOK_MAX)).unwrap_or_default();
-    let start = near.iter().position(|byte| !is_around(byte))?;
-    let length = near.get(start..)?.iter().take_while(|&&byte| is_word(byte)).count();
-    let end = start + length;
-    let behind = near.get(end..)?.iter().take_while(|byte| is_around(byte)).count();
-    let operand = near.get(start..end).filter(|operand| !operand.is_empty())?;
-    Some((operand, text.get(end + behind..)?))
-}
-
-fn strip_comparison(text: &[u8]) -> Option<&[u8]> {
-    match text {
-        [b'=' | b'<' | b'>', b'=' | b'>', rest @ ..] | [b'!', b'=', rest @ ..] => Some(rest),
-        [b'=' | b'<' | b'>', rest @ ..] => Some(rest),
-        _ => text.strip_prefix(b"like").filter(|rest| !begins_with_letter(rest)),
+    let Some(condition) = &*CONDITION else { return false };
+    let mut from = 0;
+    while let Some(found) = condition.captures_at(canonical, from) {
+        let Some(connective) = found.name("word").or_else(|| found.name("sign")) else { return false };
+        let (left, right) = (&found["left"], &found["right"]);
+        let is_number = |operand: &[u8]| operand.iter().all(u8::is_ascii_digit);
+        let is_behind_quote = closes_literal(canonical.get(..connective.start()).unwrap_or_default());
+        if is_behind_quote || left == right || (is_number(left) && is_number(right)) {
+            return true;
+        }
+        // The right operand may be the next connective.
+        from = connective.end();
     }
+    false
 }
 
 /// Whether a text ends in a quote, perhaps with parentheses or a semicolon behind it.
 fn closes_literal(text: &[u8]) -> bool {
-    let near = text.get(text.len().saturating_sub(LOOK_MAX)..).unwrap_or_default();
-    near.iter().rev().find(|byte| !matches!(byte, b')' | b';' | b' ')).copied().is_some_and(is_quote)
-}
-
-fn begins_with_word(text: &[u8]) -> bool {
-    text.first().copied().is_some_and(is_word)
-}
-
-fn begins_with_letter(text: &[u8]) -> bool {
-    text.first().is_some_and(u8::is_ascii_lowercase)
-}
-
-/// Whether a word goes on behind the text. A number does not: `1or 1=1` is read as `1 or 1=1`.
-fn ends_in_letter(text: &[u8]) -> bool {
-    text.last().is_some_and(|&byte| is_word(byte) && !byte.is_ascii_digit())
+    let last = text.iter().rev().find(|byte| !matches!(byte, b')' | b';' | b' '));
+    last.is_some_and(|last| matches!(last, b'\'' | b'"' | b'`'))
 }
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-fn is_quote(byte: u8) -> bool {
-    matches!(byte, b'\'' | b'"' | b'`')
-}
-
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// How far a pattern that may be interrupted reaches. It keeps the work linear.
-const LOOK_MAX: usize = 64;
+const SCRIPT_SCHEMES: &[&str] = &["javascript:", "vbscript:"];
 
-/// The shortest is `oncut`.
-const EVENT_LENGTH_MIN: usize = 3;
+/// Traits of attacks in canonical text. Abbreviations: `WORD` a byte of a word, `START` and `END` its limits, `QUOTE` a quote. A
+/// word may begin behind a number: `1or 1=1` is read as `1 or 1=1`.
+static TRAITS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let patterns = [
+        // `<script` and similar tags.
+        r"</?(script|iframe|object|embed)END",
+        // `onerror=` and similar attributes, in a tag or directly behind the quote that ends a value. The shortest is `oncut`.
+        r"(QUOTE|<[/!?]?|<[a-z/!?][^>]*[^WORD>])on[a-z]{3,}=",
+        r"STARTunion( all| distinct)?[ (]selectEND",
+        r";(drop (table|database)|truncate table|alter table|delete from|insert into)END",
+        r"START(into (out|dump)file|waitfor delay|information_schema|xp_cmdshell)END",
+        r"START(sleep|pg_sleep|benchmark|load_file|extractvalue|updatexml)\(",
+        // A comment that cuts off the rest of a statement: right behind a quote, or behind all that follows one.
+        r"QUOTE#$",
+        r"QUOTE[); ]*--",
+        r"QUOTE.*--END",
+    ];
+    let set = RegexSetBuilder::new(patterns.map(expanded)).unicode(false).dot_matches_new_line(true).build();
+    // The tests show that they are valid.
+    set.unwrap_or_else(|_| RegexSet::empty())
+});
 
-const SCRIPT_SCHEMES: &[&[u8]] = &[b"javascript", b"vbscript"];
+/// `or`, a word or literal, a comparison, and another one.
+static CONDITION: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = [
+        r"(START(?<word>or|and|xor|having)AROUND+|(?<sign>\|\||&&)AROUND*)(?<left>[WORD]+)",
+        r"(AROUND*([=<>][=>]?|!=)AROUND*|AROUND+likeAROUND+)(?<right>[WORD]+)",
+    ];
+    RegexBuilder::new(&expanded(&pattern.concat())).unicode(false).build().ok()
+});
 
-const ACTIVE_TAGS: &[&[u8]] = &[b"script", b"iframe", b"object", b"embed"];
-
-const CONNECTIVES: &[&[u8]] = &[b"or", b"and", b"xor", b"having", b"||", b"&&"];
-
-const SQL_PHRASES: &[&[u8]] = &[
-    b"union select",
-    b"union(select",
-    b"union all select",
-    b"union all(select",
-    b"union distinct select",
-    b"union distinct(select",
-    b";drop table",
-    b";drop database",
-    b";truncate table",
-    b";alter table",
-    b";delete from",
-    b";insert into",
-    b"into outfile",
-    b"into dumpfile",
-    b"waitfor delay",
-    b"sleep(",
-    b"pg_sleep(",
-    b"benchmark(",
-    b"load_file(",
-    b"extractvalue(",
-    b"updatexml(",
-    b"information_schema",
-    b"xp_cmdshell",
-];
+/// A pattern without abbreviations.
+fn expanded(pattern: &str) -> String {
+    [
+        ("START", r"(^|[^a-z_\x80-\xff])"),
+        ("END", r"([^WORD]|$)"),
+        ("AROUND", r#"['"`() ]"#),
+        ("QUOTE", r#"['"`]"#),
+        ("WORD", r"0-9a-z_\x80-\xff"),
+    ]
+    .iter()
+    .fold(pattern.to_owned(), |pattern, (short, long)| pattern.replace(short, long))
+}
 
 #[cfg(test)]
 mod tests {

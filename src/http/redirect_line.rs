@@ -52,27 +52,30 @@ pub(super) fn parse_line(text: &str) -> Result<Option<RedirectLine>, String> {
         }
         [_, _, _, word, ..] => return Err(format!("has a word too many, `{word}`")),
     };
-    let from_text = from;
-    let from = Pattern::parse(from_text)?;
+    let pattern = Pattern::parse(from)?;
     let (status, forced) = parse_status(status)?;
-    let to_text = to;
-    let to = RedirectTarget::parse(to_text, from_text, &from)?;
-    if !is_redirect(status) && !to.is_plain_path() {
-        return Err(format!("has the status {status}, with which `{to_text}` must be a path without query"));
-    }
-    Ok(Some(RedirectLine { from, to, status, forced }))
+    let target = RedirectTarget::parse(to, from, &pattern)?;
+    reject(!is_redirect(status) && !target.is_plain_path(), || {
+        format!("has the status {status}, with which `{to}` must be a path without query")
+    })?;
+    Ok(Some(RedirectLine { from: pattern, to: target, status, forced }))
+}
+
+/// Fails with `reason` if a line is invalid.
+fn reject(is_invalid: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if is_invalid { Err(reason()) } else { Ok(()) }
 }
 
 impl RedirectLine {
     /// The path relative to the root, if the line matches only one.
     pub(super) fn exact_path(&self) -> Option<Vec<u8>> {
-        let names: Option<Vec<&[u8]>> = self.from.steps.iter().map(Step::name).collect();
-        names.filter(|_| !self.from.splat).map(|names| names.join(&b'/'))
+        let names: Option<Vec<&[u8]>> = self.from.names.iter().map(Option::as_deref).collect();
+        names.filter(|_| !self.from.has_splat).map(|names| names.join(&b'/'))
     }
 
     /// The first name of all paths that it matches.
     pub(super) fn first_name(&self) -> Option<&[u8]> {
-        self.from.steps.first().and_then(Step::name)
+        self.from.names.first()?.as_deref()
     }
 
     /// The answer to a path relative to the root, if the line matches it and does not lead back to it.
@@ -82,17 +85,16 @@ impl RedirectLine {
             let location = self.to.location(&captured, path, query)?;
             return Some(Redirect::To { status: self.status, location });
         }
-        let place = self.to.site_path(&captured, path)?;
-        Some(Redirect::Rewrite { path: place, status: self.status })
+        let (path, _) = self.to.site_path(&captured, path)?;
+        Some(Redirect::Rewrite { path, status: self.status })
     }
 }
 
 fn parse_status(word: &str) -> Result<(u16, bool), String> {
-    let (digits, forced) = word.strip_suffix('!').map_or((word, false), |digits| (digits, true));
+    let digits = word.strip_suffix('!').unwrap_or(word);
     let known = STATUSES.iter().find(|known| known.to_string() == digits);
-    known
-        .map(|status| (*status, forced))
-        .ok_or_else(|| format!("has the status `{word}`, which is not known"))
+    let status = known.ok_or_else(|| format!("has the status `{word}`, which is not known"))?;
+    Ok((*status, digits.len() < word.len()))
 }
 
 fn is_redirect(status: u16) -> bool {
@@ -100,116 +102,78 @@ fn is_redirect(status: u16) -> bool {
 }
 
 /// The paths that a line matches.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Pattern {
-    steps: Vec<Step>,
+    /// `None` is a placeholder.
+    names: Vec<Option<Vec<u8>>>,
     /// Whether any names may follow.
-    splat: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Name(Vec<u8>),
-    Placeholder(String),
-}
-
-impl Step {
-    fn name(&self) -> Option<&[u8]> {
-        match self {
-            Self::Name(name) => Some(name),
-            Self::Placeholder(_) => None,
-        }
-    }
+    has_splat: bool,
+    /// The placeholders without their colons; the splat is last.
+    captures: Vec<String>,
 }
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self, String> {
-        if text.contains("://") {
-            return Err("begins with a URL: lines are for paths of this site".to_owned());
-        }
-        let Some(relative) = text.strip_prefix('/') else {
-            return Err(format!("begins with `{text}`, which does not start with a slash"));
-        };
-        if text.contains('?') {
-            return Err(format!("has a query in `{text}`, on which nothing depends here"));
-        }
-        if text.contains('#') {
-            return Err(format!("has a fragment in `{text}`, which no client sends"));
-        }
-        let mut pattern = Self { steps: Vec::new(), splat: false };
+        reject(text.contains("://"), || "begins with a URL: lines are for paths of this site".to_owned())?;
+        let relative = text
+            .strip_prefix('/')
+            .ok_or_else(|| format!("begins with `{text}`, which does not start with a slash"))?;
+        reject(text.contains('?'), || format!("has a query in `{text}`, on which nothing depends here"))?;
+        reject(text.contains('#'), || format!("has a fragment in `{text}`, which no client sends"))?;
+        let mut pattern = Self::default();
         let relative = relative.strip_suffix('/').unwrap_or(relative);
         let mut segments: Vec<&str> = relative.split('/').collect();
-        if segments.last() == Some(&"*") {
-            segments.pop();
-            pattern.splat = true;
-        }
+        pattern.has_splat = segments.pop_if(|last| *last == "*").is_some();
         if relative.is_empty() {
             segments.clear();
         }
         for segment in segments {
-            let step = pattern.step(segment, text)?;
-            pattern.steps.push(step);
+            pattern.push(segment, text)?;
         }
+        pattern.captures.extend(pattern.has_splat.then(|| SPLAT.to_owned()));
         Ok(pattern)
     }
 
-    fn step(&self, segment: &str, text: &str) -> Result<Step, String> {
-        if segment.contains('*') {
-            return Err(format!("has a * in `{text}` elsewhere than as its last name"));
-        }
+    fn push(&mut self, segment: &str, text: &str) -> Result<(), String> {
+        reject(segment.contains('*'), || format!("has a * in `{text}` elsewhere than as its last name"))?;
         if let Some(name) = segment.strip_prefix(':') {
-            if placeholder(segment) != Some(name) || name == SPLAT {
-                return Err(format!("has a placeholder in `{text}` that is no word of its own"));
-            }
-            if self.index_of(name).is_some() {
-                return Err(format!("has the placeholder `:{name}` twice"));
-            }
-            return Ok(Step::Placeholder(name.to_owned()));
+            reject(placeholder(segment) != Some(name) || name == SPLAT, || {
+                format!("has a placeholder in `{text}` that is no word of its own")
+            })?;
+            reject(self.index_of(name).is_some(), || format!("has the placeholder `:{name}` twice"))?;
+            self.names.push(None);
+            self.captures.push(name.to_owned());
+            return Ok(());
         }
         let name = decoded(segment, text)?;
-        match name.as_slice() {
-            b"" => Err(format!("has an empty name in `{text}`")),
-            b"." | b".." => Err(format!("has `{segment}` as a name in `{text}`, which no path has")),
-            _ => Ok(Step::Name(name)),
-        }
+        reject(name.is_empty(), || format!("has an empty name in `{text}`"))?;
+        reject(is_dots(&name), || format!("has `{segment}` as a name in `{text}`, which no path has"))?;
+        self.names.push(Some(name));
+        Ok(())
     }
 
-    /// The index of a placeholder among the captures; the splat is last.
+    /// The index of a placeholder among the captures.
     fn index_of(&self, name: &str) -> Option<usize> {
-        let names = || {
-            self.steps.iter().filter_map(|step| match step {
-                Step::Placeholder(name) => Some(name.as_str()),
-                Step::Name(_) => None,
-            })
-        };
-        if self.splat && name == SPLAT {
-            Some(names().count())
-        } else {
-            names().position(|known| known == name)
-        }
+        self.captures.iter().position(|known| known == name)
     }
 
     /// The captures of the placeholders and the splat in a path, if the path matches.
     fn captures<'a>(&self, path: &'a [u8]) -> Option<Vec<&'a [u8]>> {
         let mut captured = Vec::new();
-        let mut rest = Some(path).filter(|path| !path.is_empty());
-        for step in &self.steps {
-            let here = rest?;
-            let (name, after) = match memchr::memchr(b'/', here) {
-                Some(at) => (here.get(..at)?, here.get(at + 1..)),
-                None => (here, None),
-            };
-            match step {
-                Step::Name(known) if known != name => return None,
-                Step::Name(_) => {}
-                Step::Placeholder(_) => captured.push(name),
+        let names = path.splitn(self.names.len() + 1, |&byte| byte == b'/');
+        let mut names = names.filter(|name| !name.is_empty());
+        for known in &self.names {
+            let name = names.next()?;
+            match known {
+                None => captured.push(name),
+                Some(known) if known == name => {}
+                Some(_) => return None,
             }
-            rest = after;
         }
-        match rest {
-            Some(_) if !self.splat => return None,
-            _ if self.splat => captured.push(rest.unwrap_or_default()),
-            _ => {}
+        match (names.next(), self.has_splat) {
+            (Some(_), false) => return None,
+            (None, false) => {}
+            (rest, true) => captured.push(rest.unwrap_or_default()),
         }
         Some(captured)
     }
@@ -229,47 +193,26 @@ struct RedirectTarget {
 impl RedirectTarget {
     fn parse(text: &str, from_text: &str, from: &Pattern) -> Result<Self, String> {
         let refused = |reason: &str| format!("leads to `{text}`, which {reason}");
-        if text.contains('*') {
-            return Err(refused("has a *: what it matched is :splat"));
-        }
+        reject(text.contains('*'), || refused("has a *: what it matched is :splat"))?;
         let (before, fragment) = split_off(text, '#');
         let (before, query) = split_off(before, '?');
-        let scheme = SCHEMES.iter().find(|scheme| before.starts_with(**scheme));
-        let origin_length = match scheme {
-            Some(scheme) => {
-                let host =
-                    before.get(scheme.len()..).unwrap_or_default().split('/').next().unwrap_or_default();
-                if host.is_empty() || !is_valid_host(host.as_bytes()) {
-                    return Err(refused("names no host, or more than a host and a port before its path"));
-                }
-                scheme.len() + host.len()
-            }
-            None if before.starts_with("//") => {
-                return Err(refused(
-                    "begins with two slashes: with the host of another site, https: comes first",
-                ));
-            }
-            None if before.starts_with('/') => 0,
-            None => return Err(refused("is neither a path nor an http(s) URL")),
-        };
-        let (origin, path) = before.split_at(origin_length);
+        let (origin, path) = split_origin(before).map_err(refused)?;
         for segment in path.split('/') {
-            if matches!(decoded(segment, text)?.as_slice(), b"." | b"..") {
-                return Err(refused("has . or .. as a name"));
-            }
+            reject(is_dots(&decoded(segment, text)?), || refused("has . or .. as a name"))?;
         }
-        let template = |part: &str, is_decoded: bool| {
-            Template::parse(part, text, is_decoded, |name| {
-                from.index_of(name).ok_or_else(|| {
-                    refused(&format!("has the placeholder `:{name}` that `{from_text}` lacks"))
-                })
-            })
+        let index_of = |name: &str| {
+            from.index_of(name)
+                .ok_or_else(|| refused(&format!("has the placeholder `:{name}` that `{from_text}` lacks")))
         };
+        let encoded = |part| Template::parse(part, |part| encoded(part, text), index_of);
         Ok(Self {
             origin: origin.to_owned(),
-            path: template(path, origin.is_empty())?,
-            query: query.map(|query| template(query, false)).transpose()?,
-            fragment: fragment.map(|fragment| template(fragment, false)).transpose()?,
+            path: match origin {
+                "" => Template::parse(path, |part| decoded(part, text), index_of)?,
+                _ => encoded(path)?,
+            },
+            query: query.map(encoded).transpose()?,
+            fragment: fragment.map(encoded).transpose()?,
         })
     }
 
@@ -279,54 +222,59 @@ impl RedirectTarget {
 
     /// The value of the Location header.
     fn location(&self, captured: &[&[u8]], requested: &[u8], query: Option<&[u8]>) -> Option<String> {
-        let mut location = self.origin.clone();
-        if self.origin.is_empty() {
-            let path = self.path.fill(captured, |value, path| path.extend_from_slice(value))?;
-            let names = names_of(&path, requested)?;
-            for name in &names {
-                location.push('/');
-                location.extend(percent_encode(name, OUTSIDE_PATH));
-            }
-            if names.is_empty() || path.ends_with(b"/") {
-                location.push('/');
-            }
+        let mut location = if self.origin.is_empty() {
+            let (path, has_slash) = self.site_path(captured, requested)?;
+            if has_slash { path.to_location(None) } else { path.to_file_location(None) }
         } else {
-            let path = self.path.fill(captured, |value, path| encode_into(path, value, OUTSIDE_PATH))?;
-            if path.split(|&byte| byte == b'/').any(|name| matches!(name, b"." | b"..")) {
+            let path = self.path.fill_encoded(captured, OUTSIDE_PATH)?;
+            if path.split('/').any(|name| is_dots(name.as_bytes())) {
                 return None;
             }
-            location.push_str(str::from_utf8(&path).ok()?);
-        }
-        let value_of = |template: &Template| {
-            template.fill(captured, |value, text| encode_into(text, value, OUTSIDE_VALUE))
+            format!("{}{path}", self.origin)
         };
         if let Some(template) = &self.query {
             location.push('?');
-            location.push_str(str::from_utf8(&value_of(template)?).ok()?);
+            location.push_str(&template.fill_encoded(captured, OUTSIDE_VALUE)?);
         } else if let Some(query) = query {
             location.push('?');
             location.extend(percent_encode(query, OUTSIDE_QUERY));
         }
         if let Some(template) = &self.fragment {
             location.push('#');
-            location.push_str(str::from_utf8(&value_of(template)?).ok()?);
+            location.push_str(&template.fill_encoded(captured, OUTSIDE_VALUE)?);
         }
         Some(location)
     }
 
-    /// The path of a file of the site.
-    fn site_path(&self, captured: &[&[u8]], requested: &[u8]) -> Option<SitePath<'static>> {
-        let path = self.path.fill(captured, |value, path| path.extend_from_slice(value))?;
-        let names = names_of(&path, requested)?;
-        Some(names.iter().fold(SitePath::root(), |path, name| path.entry(name)))
+    /// The path within the site, and whether it ends in a slash; `None` if it climbs or is the requested one.
+    fn site_path(&self, captured: &[&[u8]], requested: &[u8]) -> Option<(SitePath<'static>, bool)> {
+        let path = self.path.fill(captured, Vec::extend_from_slice)?;
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let relative = names.join(&b'/');
+        let leads_on = !names.iter().any(|name| is_no_name(name)) && relative != requested;
+        leads_on.then(|| (SitePath::from_bytes(relative), path.ends_with(b"/")))
     }
 }
 
-/// The names of a decoded path; `None` if it climbs or is the requested one.
-fn names_of<'a>(path: &'a [u8], requested: &[u8]) -> Option<Vec<&'a [u8]>> {
-    let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
-    let leads_on = !names.iter().any(|name| is_no_name(name)) && names.join(&b'/') != requested;
-    leads_on.then_some(names)
+/// Splits a target, without its query and fragment, into `https://host`, which is empty for a path of the site, and the path.
+///
+/// # Errors
+/// The reason, continuing "which …".
+fn split_origin(target: &str) -> Result<(&str, &str), &'static str> {
+    let Some(scheme) = SCHEMES.iter().find(|scheme| target.starts_with(**scheme)) else {
+        return match target {
+            _ if target.starts_with("//") => {
+                Err("begins with two slashes: with the host of another site, https: comes first")
+            }
+            _ if target.starts_with('/') => Ok(("", target)),
+            _ => Err("is neither a path nor an http(s) URL"),
+        };
+    };
+    let host = target.get(scheme.len()..).unwrap_or_default().split('/').next().unwrap_or_default();
+    match !host.is_empty() && is_valid_host(host.as_bytes()) {
+        true => Ok(target.split_at(scheme.len() + host.len())),
+        false => Err("names no host, or more than a host and a port before its path"),
+    }
 }
 
 fn split_off(text: &str, at: char) -> (&str, Option<&str>) {
@@ -344,43 +292,43 @@ enum TemplatePiece {
 }
 
 impl Template {
-    /// Parses a part of `whole`. `index_of` finds the index of a placeholder among the captures.
+    /// Parses a text. `literal` converts what is between placeholders, and `index_of` finds the index of a placeholder among the
+    /// captures.
     fn parse(
-        part: &str,
-        whole: &str,
-        is_decoded: bool,
+        text: &str,
+        literal: impl Fn(&str) -> Result<Vec<u8>, String>,
         index_of: impl Fn(&str) -> Result<usize, String>,
     ) -> Result<Self, String> {
         let mut pieces = Vec::new();
-        let push_text = |pieces: &mut Vec<TemplatePiece>, text: &str| {
-            let bytes = if is_decoded { decoded(text, whole)? } else { encoded(text, whole)? };
-            pieces.push(TemplatePiece::Text(bytes));
-            Ok::<(), String>(())
-        };
         let mut from = 0;
-        for (at, _) in part.match_indices(':') {
-            let Some(name) = part.get(at..).and_then(placeholder) else { continue };
-            push_text(&mut pieces, part.get(from..at).unwrap_or_default())?;
+        for (at, _) in text.match_indices(':') {
+            let Some(name) = text.get(at..).and_then(placeholder) else { continue };
+            pieces.push(TemplatePiece::Text(literal(text.get(from..at).unwrap_or_default())?));
             pieces.push(TemplatePiece::Captured(index_of(name)?));
             from = at + 1 + name.len();
         }
-        push_text(&mut pieces, part.get(from..).unwrap_or_default())?;
+        pieces.push(TemplatePiece::Text(literal(text.get(from..).unwrap_or_default())?));
         Ok(Self(pieces))
     }
 
     /// Fills the gaps with `write`; `None` if the text becomes too long.
-    fn fill(&self, captured: &[&[u8]], write: impl Fn(&[u8], &mut Vec<u8>)) -> Option<Vec<u8>> {
+    fn fill(&self, captured: &[&[u8]], write: impl Fn(&mut Vec<u8>, &[u8])) -> Option<Vec<u8>> {
         let mut text = Vec::new();
         for piece in &self.0 {
             match piece {
                 TemplatePiece::Text(bytes) => text.extend_from_slice(bytes),
-                TemplatePiece::Captured(place) => write(captured.get(*place)?, &mut text),
+                TemplatePiece::Captured(index) => write(&mut text, captured.get(*index)?),
             }
             if text.len() > FILLED_BYTES_MAX {
                 return None;
             }
         }
         Some(text)
+    }
+
+    /// Fills the gaps, with the characters of `outside` percent-encoded.
+    fn fill_encoded(&self, captured: &[&[u8]], outside: &'static AsciiSet) -> Option<String> {
+        String::from_utf8(self.fill(captured, |text, value| encode_into(text, value, outside))?).ok()
     }
 }
 
@@ -397,24 +345,21 @@ fn decoded(text: &str, whole: &str) -> Result<Vec<u8>, String> {
     check_escapes(text, whole)?;
     let bytes: Vec<u8> = percent_decode_str(text).collect();
     let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
-    if bytes.contains(&0) || slashes(&bytes) != slashes(text.as_bytes()) {
-        return Err(format!("has an encoded slash or NUL in `{whole}`"));
-    }
+    reject(bytes.contains(&0) || slashes(&bytes) != slashes(text.as_bytes()), || {
+        format!("has an encoded slash or NUL in `{whole}`")
+    })?;
     Ok(bytes)
 }
 
 fn encoded(text: &str, whole: &str) -> Result<Vec<u8>, String> {
     check_escapes(text, whole)?;
-    let mut bytes = Vec::new();
-    encode_into(&mut bytes, text.as_bytes(), OUTSIDE_URL);
-    Ok(bytes)
+    Ok(percent_encode(text.as_bytes(), OUTSIDE_URL).to_string().into_bytes())
 }
 
 fn check_escapes(text: &str, whole: &str) -> Result<(), String> {
-    if has_valid_escapes(text.as_bytes()) {
-        return Ok(());
-    }
-    Err(format!("has a % in `{whole}` that is not followed by two hexadecimal digits"))
+    reject(!has_valid_escapes(text.as_bytes()), || {
+        format!("has a % in `{whole}` that is not followed by two hexadecimal digits")
+    })
 }
 
 fn encode_into(bytes: &mut Vec<u8>, value: &[u8], outside: &'static AsciiSet) {
@@ -432,5 +377,9 @@ const FILLED_BYTES_MAX: usize = 32 << 10;
 
 /// Whether no file can have this name.
 pub(super) fn is_no_name(segment: &[u8]) -> bool {
-    matches!(segment, b"" | b"." | b"..") || segment.contains(&0)
+    segment.is_empty() || is_dots(segment) || segment.contains(&0)
+}
+
+fn is_dots(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
 }

@@ -99,9 +99,9 @@ impl<'a> SignedUrlQuery<'a> {
         {
             return Err(SignedUrlQueryError::Client);
         }
-        let decoded =
-            URL_SAFE_NO_PAD.decode(decode(signature)).map_err(|_| SignedUrlQueryError::Signature)?;
-        let signature = decoded.try_into().map_err(|_| SignedUrlQueryError::Signature)?;
+        let decoded = URL_SAFE_NO_PAD.decode(decode(signature)).ok();
+        let signature = decoded.and_then(|bytes| bytes.try_into().ok());
+        let signature = signature.ok_or(SignedUrlQueryError::Signature)?;
         Ok(Self { terms: Terms { expires, key, client, download }, signature })
     }
 
@@ -133,11 +133,8 @@ impl SignedUrl<'_> {
         put(&mut text, "path=/", &self.path);
         put(&mut text, "expires=", expires.to_string().as_bytes());
         put(&mut text, "key=", key);
-        if let Some(client) = client {
-            put(&mut text, "client=", client);
-        }
-        if let Some(download) = download {
-            put(&mut text, "download=", download);
+        for (name, value) in [("client=", client), ("download=", download)] {
+            value.iter().for_each(|value| put(&mut text, name, value));
         }
         text
     }
@@ -147,11 +144,8 @@ impl SignedUrl<'_> {
         let Terms { expires, key: id, client, download } = &self.terms;
         let escaped = |text: &[u8]| percent_encode(text, OUTSIDE_VALUE).to_string();
         let mut query = format!("expires={expires}&key={}", escaped(id));
-        if let Some(client) = client {
-            query.push_str(&format!("&client={}", escaped(client)));
-        }
-        if let Some(download) = download {
-            query.push_str(&format!("&download={}", escaped(download)));
+        for (name, value) in [("client", client), ("download", download)] {
+            value.iter().for_each(|value| query.push_str(&format!("&{name}={}", escaped(value))));
         }
         let signature = mac(key, self).finalize().into_bytes();
         query.push_str(&format!("&sig={}", URL_SAFE_NO_PAD.encode(signature)));

@@ -4,7 +4,6 @@ use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -71,33 +70,37 @@ impl<'a> SitePath<'a> {
 
     /// The bytes relative to the root. Empty for the root itself.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            PathBytes::Borrowed(bytes) => bytes,
+            PathBytes::Shared(bytes) => bytes,
+        }
     }
 
     /// The same bytes for system calls. Empty for the root itself.
     pub fn as_os_str(&self) -> &OsStr {
-        OsStr::from_bytes(&self.bytes)
+        OsStr::from_bytes(self.as_bytes())
     }
 
-    fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> SitePath<'static> {
+    /// A path that has no empty, `.` or `..` segment and no NUL.
+    pub(super) fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> SitePath<'static> {
         SitePath { bytes: PathBytes::Shared(bytes.into()) }
     }
 
     /// Whether this is the root itself.
     pub fn is_root(&self) -> bool {
-        self.bytes.is_empty()
+        self.as_bytes().is_empty()
     }
 
     /// The names from the root on, without empty ones.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.bytes.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
+        self.as_bytes().split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
     }
 
     /// Whether a segment starts with a dot. `.well-known` at the root does not count (RFC 8615).
     pub fn is_hidden(&self) -> bool {
         // Nearly every path has its dots inside names, so search for a slash and a dot before splitting.
-        let starts_with_dot = self.bytes.first() == Some(&b'.');
-        if !starts_with_dot && !self.bytes.windows(2).any(|pair| pair == b"/.") {
+        let starts_with_dot = self.as_bytes().first() == Some(&b'.');
+        if !starts_with_dot && !self.as_bytes().windows(2).any(|pair| pair == b"/.") {
             return false;
         }
         self.segments()
@@ -108,8 +111,8 @@ impl<'a> SitePath<'a> {
     /// The path of the index file `name` in this directory. A `name` of several segments is resolved like a target but not
     /// decoded, and never climbs above the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + name.len());
-        bytes.extend_from_slice(&self.bytes);
+        let mut bytes = Vec::with_capacity(self.as_bytes().len() + 1 + name.len());
+        bytes.extend_from_slice(self.as_bytes());
         for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
             // A segment that would climb above the root is dropped.
             let _ = push_segment(&mut bytes, |bytes| {
@@ -132,9 +135,10 @@ impl<'a> SitePath<'a> {
     }
 
     fn location(&self, has_slash: bool, query: Option<&[u8]>) -> String {
-        let mut location = String::with_capacity(self.bytes.len() + query.map_or(2, |query| query.len() + 3));
+        let mut location =
+            String::with_capacity(self.as_bytes().len() + query.map_or(2, |query| query.len() + 3));
         location.push('/');
-        location.extend(percent_encode(&self.bytes, OUTSIDE_PATH));
+        location.extend(percent_encode(self.as_bytes(), OUTSIDE_PATH));
         if has_slash {
             location.push('/');
         }
@@ -147,8 +151,8 @@ impl<'a> SitePath<'a> {
 
     /// The parent directory; that of the root is the root.
     pub fn parent(&self) -> SitePath<'static> {
-        let end = self.bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        SitePath::from_bytes(self.bytes.get(..end).unwrap_or_default())
+        let end = self.as_bytes().iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        SitePath::from_bytes(self.as_bytes().get(..end).unwrap_or_default())
     }
 
     /// The last name; empty for the root.
@@ -158,12 +162,12 @@ impl<'a> SitePath<'a> {
 
     /// The path with `suffix` appended to its last name.
     pub(crate) fn suffixed(&self, suffix: &str) -> SitePath<'static> {
-        SitePath::from_bytes([&*self.bytes, suffix.as_bytes()].concat())
+        SitePath::from_bytes([self.as_bytes(), suffix.as_bytes()].concat())
     }
 
     /// The path without `suffix` at the end of its last name; `None` if it has no such suffix or no name is left.
     pub(crate) fn without_suffix(&self, suffix: &str) -> Option<SitePath<'static>> {
-        let shorter = self.bytes.strip_suffix(suffix.as_bytes())?;
+        let shorter = self.as_bytes().strip_suffix(suffix.as_bytes())?;
         let has_name = !shorter.is_empty() && !shorter.ends_with(b"/");
         has_name.then(|| SitePath::from_bytes(shorter))
     }
@@ -171,7 +175,7 @@ impl<'a> SitePath<'a> {
     /// The entry `name` of this directory as listed by the file system: one name, neither `.` nor `..`.
     pub(crate) fn entry(&self, name: &[u8]) -> SitePath<'static> {
         let separator: &[u8] = if self.is_root() { b"" } else { b"/" };
-        SitePath::from_bytes([&*self.bytes, separator, name].concat())
+        SitePath::from_bytes([self.as_bytes(), separator, name].concat())
     }
 
     /// The same path with its own bytes.
@@ -186,7 +190,7 @@ impl<'a> SitePath<'a> {
 /// For logs: control characters are escaped, so that no name can forge a line.
 impl fmt::Display for SitePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.bytes.escape_ascii())
+        write!(f, "{}", self.as_bytes().escape_ascii())
     }
 }
 
@@ -223,25 +227,17 @@ fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
     let mut bytes = Vec::with_capacity(relative.len());
     let mut wants_directory = true;
     for segment in relative.split(|&byte| byte == b'/') {
-        let kind = push_segment(&mut bytes, |bytes| decode_segment(segment, bytes))?;
-        wants_directory = kind == Segment::Structure;
+        wants_directory = !push_segment(&mut bytes, |bytes| decode_segment(segment, bytes))?;
     }
     Ok(ParsedTarget { path: SitePath::from_bytes(bytes), wants_directory })
 }
 
-#[derive(PartialEq, Eq)]
-enum Segment {
-    /// A name, now the last of the path.
-    Name,
-    /// Empty, `.` or `..`: not an entry of a directory.
-    Structure,
-}
-
-/// Appends one segment by `write`, then removes it if it is structure. Dots are recognised after decoding.
+/// Appends one segment by `write`, then removes it if it is no name but empty, `.` or `..`. Dots are recognised after decoding.
+/// Returns whether it is a name, now the last of the path.
 fn push_segment(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), TargetError>,
-) -> Result<Segment, TargetError> {
+) -> Result<bool, TargetError> {
     let parent_end = bytes.len();
     if parent_end > 0 {
         bytes.push(b'/');
@@ -254,9 +250,9 @@ fn push_segment(
             bytes.truncate(parent_end);
             pop_segment(bytes)?;
         }
-        _ => return Ok(Segment::Name),
+        _ => return Ok(true),
     }
-    Ok(Segment::Structure)
+    Ok(false)
 }
 
 fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), TargetError> {
@@ -284,17 +280,6 @@ pub(super) fn last_segment(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
-impl Deref for PathBytes<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
 impl PartialEq for SitePath<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
@@ -311,29 +296,15 @@ impl Hash for SitePath<'_> {
 
 impl Borrow<[u8]> for SitePath<'_> {
     fn borrow(&self) -> &[u8] {
-        &self.bytes
+        self.as_bytes()
     }
 }
 
 impl fmt::Debug for SitePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SitePath(\"{}\")", self.bytes.escape_ascii())
+        write!(f, "SitePath(\"{}\")", self.as_bytes().escape_ascii())
     }
 }
-
-impl fmt::Display for TargetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TargetError::NotAbsolute => "the path does not start with a slash",
-            TargetError::Escape => "a percent sign without two hexadecimal digits",
-            TargetError::Nul => "a NUL in the path",
-            TargetError::EncodedSlash => "an encoded slash in the path",
-            TargetError::Climbs => "the path climbs above the root",
-        })
-    }
-}
-
-impl std::error::Error for TargetError {}
 
 #[cfg(test)]
 mod tests {

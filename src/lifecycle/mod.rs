@@ -17,6 +17,6 @@ pub(crate) use handover::{
 };
 pub use phase::{Lifecycle, Phase};
 pub use reload::ReloadRequests;
-pub(crate) use reload::{ConfigInEffect, ReloadTargets, Reloader, UPDATE_TIMEOUT, WorkerView};
+pub(crate) use reload::{ConfigInEffect, ReloadTargets, Reloader, UPDATE_TIMEOUT};
 pub(crate) use warmup::{restore::WarmupState, warmer::Warmup};
 pub(crate) use worker_updates::{UpdateReceiver, WorkerUpdates};

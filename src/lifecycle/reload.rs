@@ -1,12 +1,14 @@
 //! Reloads the configuration, redirects and certificates while the server runs.
 //!
-//! A configuration with an error is refused as a whole. An accepted one becomes a new `WorkerView` for every worker: requests
+//! A configuration with an error is refused as a whole. An accepted one becomes a new `SiteSettings` for every worker: requests
 //! under way finish with the view that they began with, and the next request of every connection uses the new one.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -17,15 +19,15 @@ use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
     ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, settle,
 };
-use crate::files::{FileSettings, Files};
+use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::warmer::Warmup;
-use crate::lifecycle::worker_updates::{UpdateFailure, WorkerUpdates};
+use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
+use crate::lifecycle::worker_updates::WorkerUpdates;
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::telemetry::access_log::log::AccessLog;
@@ -34,42 +36,26 @@ use crate::telemetry::logger;
 /// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
 #[derive(Clone, Default)]
 pub struct ReloadRequests {
-    configuration: Arc<Notify>,
-    redirects: Arc<Notify>,
-    reopen: Arc<Notify>,
+    /// For the configuration, redirects included.
+    pub configuration: Arc<Notify>,
+    /// For the redirects alone: a document root that was replaced may have others.
+    pub redirects: Arc<Notify>,
+    /// For the access log to be reopened.
+    pub reopen: Arc<Notify>,
 }
 
-enum ReloadScope {
-    Configuration,
-    Redirects,
-}
-
-/// The settings that a worker serves with. Immutable: a reload replaces it.
-///
-/// Decision: docs/decisions/013-reload-as-one-value.md.
-#[derive(Clone)]
-pub(crate) struct WorkerView {
-    pub(crate) files: Files,
-    pub(crate) site: SiteSettings,
-    pub(crate) config: Arc<Config>,
-}
-
-/// Reloads the configuration. Cheap to clone; all clones share one state.
-#[derive(Clone)]
+/// Reloads the configuration.
 pub(crate) struct Reloader {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     given: ProcessInputs,
-    targets: ReloadTargets,
+    pub(crate) targets: ReloadTargets,
     /// Apart from the other pools: a file system that hangs holds up reloads alone.
     disk: BlockingPool,
-    /// Fingerprint of the certificate files that were read last, valid or not.
-    judged: Mutex<Option<[u8; 32]>>,
+    /// Fingerprint of the certificate files that were read last, if they are not usable.
+    refused: Mutex<Option<[u8; 32]>>,
     turn: tokio::sync::Mutex<()>,
-    current: Mutex<ConfigInEffect>,
-    counts: Mutex<Reloads>,
+    current: ArcSwap<ConfigInEffect>,
+    /// Counts of configuration reloads.
+    pub(crate) counts: Mutex<Reloads>,
 }
 
 /// The parts of the server that a reload changes.
@@ -79,7 +65,7 @@ pub(crate) struct ReloadTargets {
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access_log: AccessLog,
-    pub(crate) workers: WorkerUpdates<WorkerView>,
+    pub(crate) workers: WorkerUpdates<SiteSettings>,
 }
 
 /// Counts of reloads.
@@ -103,7 +89,7 @@ impl Reloads {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
 
 /// The configuration in effect, and what was made of it.
@@ -114,11 +100,11 @@ pub(crate) struct ConfigInEffect {
     /// Settings that were read and wait for a restart.
     pub(crate) postponed: Vec<PendingRestart>,
     pub(crate) limits: ResolvedLimits,
-    pub(crate) view: WorkerView,
+    pub(crate) view: SiteSettings,
 }
 
 /// A setting that has another value at the next start.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PendingRestart {
     pub(crate) key: &'static str,
     /// Where the value comes from.
@@ -130,7 +116,7 @@ pub(crate) struct PendingRestart {
 }
 
 /// Result of a successful reload.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Reloaded {
     /// What has changed, as text.
     pub(crate) news: String,
@@ -143,7 +129,7 @@ pub(crate) enum ReloadError {
     /// The configuration has errors; nothing has changed.
     Invalid(ConfigErrors),
     /// The configuration is in effect, except on these workers.
-    Incomplete(Vec<UpdateFailure>),
+    Incomplete(Vec<String>),
 }
 
 impl From<ConfigErrors> for ReloadError {
@@ -152,32 +138,22 @@ impl From<ConfigErrors> for ReloadError {
     }
 }
 
-impl ReloadRequests {
-    /// Requests a reload of the configuration, redirects included.
-    pub fn request(&self) {
-        self.configuration.notify_one();
+impl ReloadError {
+    /// Every error, a line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Invalid(errors) => errors.as_slice().iter().map(ToString::to_string).collect(),
+            Self::Incomplete(failures) => failures.clone(),
+        }
     }
 
-    /// Requests a reload of the redirects alone: a document root that was replaced may have others.
-    pub(crate) fn request_redirects(&self) {
-        self.redirects.notify_one();
-    }
-
-    /// Requests that the access log be reopened.
-    pub fn request_reopen(&self) {
-        self.reopen.notify_one();
-    }
-
-    /// Waits for a request to reopen the access log.
-    pub(crate) async fn reopen_requested(&self) {
-        self.reopen.notified().await;
-    }
-
-    async fn next(&self) -> ReloadScope {
-        tokio::select! {
-            biased;
-            () = self.configuration.notified() => ReloadScope::Configuration,
-            () = self.redirects.notified() => ReloadScope::Redirects,
+    /// Logs why a reload failed, and what is in effect now.
+    fn log(&self, what: &str) {
+        for line in self.lines() {
+            log::error!("{line}");
+        }
+        if let Self::Invalid(_) = self {
+            log::error!("not reloaded: {what} stays as it was");
         }
     }
 }
@@ -191,54 +167,42 @@ impl Reloader {
         given: ProcessInputs,
         current: ConfigInEffect,
         targets: ReloadTargets,
-    ) -> std::io::Result<Self> {
-        let inner = Inner {
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             given,
             disk: BlockingPool::new("pagecast-load", 1, 0)?,
-            judged: Mutex::new(targets.tls.as_ref().map(|tls| tls.certificates().fingerprint)),
+            refused: Mutex::default(),
             targets,
             turn: tokio::sync::Mutex::default(),
-            current: Mutex::new(current),
+            current: ArcSwap::from_pointee(current),
             counts: Mutex::new(Reloads { done: 0, failed: 0, last_success: unix_seconds() }),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        }))
     }
 
     /// Reloads on each of `requests`, one after the other, for as long as it is polled.
-    pub(crate) async fn listen(self, requests: ReloadRequests, lifecycle: Lifecycle) {
+    pub(crate) async fn listen(self: Arc<Self>, requests: ReloadRequests, lifecycle: Lifecycle) {
         loop {
-            let scope = requests.next().await;
-            match (scope, lifecycle.phase()) {
+            let is_configuration = tokio::select! {
+                biased;
+                () = requests.configuration.notified() => true,
+                () = requests.redirects.notified() => false,
+            };
+            match lifecycle.phase() {
                 // No worker is left.
-                (_, Phase::Ended) => {}
-                (ReloadScope::Configuration, Phase::Draining | Phase::Retiring | Phase::Closing) => {
+                Phase::Ended => {}
+                Phase::Draining | Phase::Retiring | Phase::Closing if is_configuration => {
                     log::info!("not reloaded: the server is stopping");
                 }
                 // Errors have been logged.
-                (ReloadScope::Configuration, _) => drop(self.reload().await),
-                (ReloadScope::Redirects, _) => drop(self.reload_redirects().await),
+                _ if is_configuration => drop(self.reload().await),
+                _ => drop(self.reload_redirects().await),
             }
         }
     }
 
-    /// The configuration in effect; settings that need a restart have their values since the start.
-    pub(crate) fn config(&self) -> Config {
-        self.inner.current.lock().config.clone()
-    }
-
-    /// The limits in effect.
-    pub(crate) fn limits(&self) -> ResolvedLimits {
-        self.inner.current.lock().limits
-    }
-
-    /// The access log that reloads reconfigure.
-    pub(crate) fn access_log(&self) -> &AccessLog {
-        &self.inner.targets.access_log
-    }
-
-    /// Counts of configuration reloads.
-    pub(crate) fn counts(&self) -> Reloads {
-        *self.inner.counts.lock()
+    /// Everything in effect; settings that need a restart have their values since the start.
+    pub(crate) fn current(&self) -> Arc<ConfigInEffect> {
+        self.current.load_full()
     }
 
     /// Reads the configuration again and applies what needs no restart. When it returns `Ok`, every new request is answered
@@ -248,84 +212,93 @@ impl Reloader {
     /// [`ReloadError::Invalid`] with every error of the configuration: the old one stays in effect as a whole.
     /// [`ReloadError::Incomplete`] if a worker did not apply the new configuration in time: it is in effect on the others.
     pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn.lock().await;
         service_manager::reloading();
         let outcome = self.read_and_apply().await;
         service_manager::ready();
-        self.inner.counts.lock().record(outcome.is_ok());
-        outcome.inspect_err(|error| log_error(error, "the configuration"))
+        self.counts.lock().record(outcome.is_ok());
+        outcome.inspect_err(|error| error.log("the configuration"))
     }
 
     /// Reads the redirects again, as [`reload`](Self::reload) does.
     async fn reload_redirects(&self) -> Result<(), ReloadError> {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn.lock().await;
         let outcome = self.read_and_apply_redirects().await;
-        outcome.inspect_err(|error| log_error(error, "_redirects"))
+        outcome.inspect_err(|error| error.log("_redirects"))
     }
 
     async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
         let before = self.current();
         let root = before.config.site.root.clone();
         let redirects = self.blocking(move || redirects_of(&root)).await?;
-        if redirects == before.view.site.redirects {
+        if redirects == before.view.redirects {
             return Ok(());
         }
         log::info!("the redirects of {} have changed", before.config.site.root);
-        let site = SiteSettings { redirects, ..before.view.site.clone() };
-        let view = WorkerView { site, ..before.view.clone() };
-        self.put_into_effect(ConfigInEffect { view, ..before }).await
+        let view = SiteSettings { redirects, ..before.view.clone() };
+        self.put_into_effect(ConfigInEffect { view, ..ConfigInEffect::clone(&before) }).await
     }
 
     /// Reloads the certificates whenever their files change, for as long as it is polled. Files are read once two looks in a row
     /// found the same: another process may be about to write the second one.
-    pub(crate) async fn watch_certificates(self) {
-        let Some(tls) = &self.inner.targets.tls else { return };
+    pub(crate) async fn watch_certificates(self: Arc<Self>) {
+        let Some(tls) = &self.targets.tls else { return };
         let mut seen = None;
         loop {
             tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
-            let turn = self.inner.turn.lock().await;
-            let config = self.config();
-            let found = self.inner.disk.run(move || CertificateFiles::read(&config)).await;
+            let _turn = self.turn.lock().await;
+            let current = self.current();
+            let found = self.disk.run(move || CertificateFiles::read(&current.config)).await;
             let Ok(found) = found else { continue };
             let fingerprint = CertificateFiles::fingerprint(&found);
-            let is_new = fingerprint.is_some() && fingerprint != *self.inner.judged.lock();
-            if is_new && fingerprint == seen {
+            if fingerprint == Some(tls.certificates().fingerprint) {
+                *self.refused.lock() = None;
+            } else if fingerprint.is_some() && fingerprint == seen && fingerprint != *self.refused.lock() {
                 match self.parse_certificates(found).await {
                     Ok(certificates) => replace_certificates(tls, certificates),
-                    Err(errors) => log_error(&ReloadError::Invalid(errors), "the set of certificates"),
+                    Err(errors) => ReloadError::Invalid(errors).log("the set of certificates"),
                 }
             }
             seen = fingerprint;
-            drop(turn);
         }
     }
 
     async fn read_and_apply(&self) -> Result<Reloaded, ReloadError> {
         let before = self.current();
-        let (given, root) = (self.inner.given.clone(), before.config.site.root.clone());
-        let loaded = self.blocking(move || read_all(&given, &root)).await?;
-        let config = loaded.config.clone();
-        let found = self.blocking(move || Ok(CertificateFiles::read(&config))).await?;
+        let (given, root) = (self.given.clone(), before.config.site.root.clone());
+        let read = move || {
+            let loaded = read_all(&given, &root)?;
+            let found = CertificateFiles::read(&loaded.config);
+            Ok((loaded, found))
+        };
+        let (loaded, found) = self.blocking(read).await?;
         let certificates = self.parse_certificates(found).await?;
         let change = ConfigChange::between(&before.config, loaded.config.clone());
-        let limits = settle_beside(&before.limits, &change.config, &self.inner.given.facts)?;
+        let limits = settle_beside(&before.limits, &change.config, &self.given.facts)?;
         self.apply_access_log(&before.config, &change.config).await?;
         let news = news(&change, &before, &loaded);
-        if let Some(tls) = &self.inner.targets.tls {
+        if let Some(tls) = &self.targets.tls {
             replace_certificates(tls, certificates);
         }
-        let postponed: Vec<PendingRestart> =
-            change.postponed.iter().map(|setting| PendingRestart::new(setting, &loaded, &before)).collect();
+        let pending = |setting: &&Setting| PendingRestart {
+            key: setting.key,
+            origin: loaded.origins.of(setting.key).to_string(),
+            value: (setting.value)(&loaded.config),
+            until_then: (setting.value)(&before.config),
+        };
+        let postponed: Vec<PendingRestart> = change.postponed.iter().map(pending).collect();
         let mut origins = loaded.origins.clone();
         for setting in &change.postponed {
             origins.set(setting.key, before.origins.of(setting.key).clone());
         }
+        let file_settings = FileSettings::of(&change.config, &limits);
+        let files = before.view.files.reconfigured(&file_settings, Rules::new(&change.config));
         let next = ConfigInEffect {
             config: change.config.clone(),
             origins,
             postponed: postponed.clone(),
             limits,
-            view: before.view.changed(&change.config, &limits, &loaded),
+            view: before.view.reconfigured(Arc::new(change.config.clone()), &loaded, files),
         };
         let outcome = self.put_into_effect(next).await;
         if !logger::is_same(&change.config, &before.config) {
@@ -342,25 +315,23 @@ impl Reloader {
     }
 
     async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
-        let log = self.inner.targets.access_log.clone();
+        let log = self.targets.access_log.clone();
         let (old, new) = (before.clone(), config.clone());
-        let prepare =
-            move || log.prepare(&old, &new, old.site.root.as_path()).map_err(|error| conflict(&error));
+        let prepare = move || log.prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
         let prepared = self.blocking(prepare).await?;
-        self.inner.targets.access_log.apply(config, prepared).map_err(|error| conflict(&error))
+        self.targets.access_log.apply(config, prepared).map_err(conflict)
     }
 
-    /// Parses certificate files that were found, and remembers their fingerprint.
+    /// Parses certificate files that were found, and remembers their fingerprint if they are not usable.
     async fn parse_certificates(
         &self,
         found: Result<Option<CertificateFiles>, Vec<ConfigError>>,
     ) -> Result<Option<Certificates>, ConfigErrors> {
-        if let Some(fingerprint) = CertificateFiles::fingerprint(&found) {
-            *self.inner.judged.lock() = Some(fingerprint);
-        }
+        let fingerprint = CertificateFiles::fingerprint(&found);
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
-        if let (Err(_), Some(tls)) = (&parsed, &self.inner.targets.tls) {
+        *self.refused.lock() = fingerprint.filter(|_| parsed.is_err());
+        if let (Err(_), Some(tls)) = (&parsed, &self.targets.tls) {
             tls.bad_certificates.fetch_add(1, Ordering::Relaxed);
         }
         parsed
@@ -368,12 +339,13 @@ impl Reloader {
 
     /// Makes `next` the configuration in effect, and waits until the workers have applied it, at most [`UPDATE_TIMEOUT`].
     async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
-        let ReloadTargets { limits, warmup, workers, .. } = &self.inner.targets;
+        let ReloadTargets { limits, warmup, workers, .. } = &self.targets;
         limits.apply(&next.config);
         limits.connections().set_max(next.limits.max_connections);
-        warmup.set_target(next.view.files.clone(), next.config.site.dotfiles);
+        let (files, dotfiles) = (next.view.files.clone(), next.config.site.dotfiles);
+        warmup.target.store(Arc::new(WarmupTarget { files, dotfiles }));
         let view = next.view.clone();
-        *self.inner.current.lock() = next;
+        self.current.store(Arc::new(next));
         match workers.send(view, UPDATE_TIMEOUT).await {
             failures if failures.is_empty() => Ok(()),
             failures => Err(ReloadError::Incomplete(failures)),
@@ -386,49 +358,7 @@ impl Reloader {
     ) -> Result<T, ConfigErrors> {
         // The panic hook has logged the panic.
         let panicked = |_| Err(ConfigError::Conflict("it could not be read".to_owned()).into());
-        self.inner.disk.run(job).await.unwrap_or_else(panicked)
-    }
-
-    /// Everything in effect.
-    pub(crate) fn current(&self) -> ConfigInEffect {
-        self.inner.current.lock().clone()
-    }
-}
-
-impl ConfigInEffect {
-    /// The configuration as it was loaded at the start.
-    pub(crate) fn at_start(loaded: &LoadedConfig, view: WorkerView) -> Self {
-        let LoadedConfig { config, origins, limits, .. } = loaded;
-        Self {
-            config: config.clone(),
-            origins: origins.clone(),
-            postponed: Vec::new(),
-            limits: *limits,
-            view,
-        }
-    }
-}
-
-impl PendingRestart {
-    fn new(setting: &Setting, loaded: &LoadedConfig, before: &ConfigInEffect) -> Self {
-        Self {
-            key: setting.key,
-            origin: loaded.origins.of(setting.key).to_string(),
-            value: (setting.value)(&loaded.config),
-            until_then: (setting.value)(&before.config),
-        }
-    }
-}
-
-impl WorkerView {
-    /// The view for `config` and `limits`. Caches and counters stay those of this one.
-    fn changed(&self, config: &Config, limits: &ResolvedLimits, loaded: &LoadedConfig) -> Self {
-        let files = self.files.reconfigured(&FileSettings::of(config, limits), Rules::new(config));
-        Self {
-            site: self.site.reconfigured(config, limits, &files, SiteFiles::of(loaded)),
-            files,
-            config: Arc::new(config.clone()),
-        }
+        self.disk.run(job).await.unwrap_or_else(panicked)
     }
 }
 
@@ -441,7 +371,7 @@ fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, Conf
     Ok(LoadedConfig { redirects: redirects_of(root)?, ..loaded })
 }
 
-fn conflict(error: &std::io::Error) -> ConfigErrors {
+fn conflict(error: io::Error) -> ConfigErrors {
     ConfigError::Conflict(error.to_string()).into()
 }
 
@@ -469,10 +399,10 @@ fn settle_beside(
 /// What a reload changes, as text.
 fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
     let mut changes = vec![change.describe(&before.config)];
-    if loaded.redirects != before.view.site.redirects {
+    if loaded.redirects != before.view.redirects {
         changes.push("redirects".to_owned());
     }
-    if !before.view.site.services.authenticator.is_by(&loaded.access) {
+    if !before.view.authenticator.is_by(&loaded.access) {
         changes.push("keys, tokens or passwords".to_owned());
     }
     changes.retain(|change| !change.is_empty());
@@ -489,23 +419,6 @@ fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
         let names: Vec<String> = certificates.expiries().map(|(name, _)| name).collect();
         log::info!("certificates replaced: {}", names.join(", "));
         tls.replace(certificates);
-    }
-}
-
-/// Logs why a reload failed, and what is in effect now.
-fn log_error(error: &ReloadError, what: &str) {
-    match error {
-        ReloadError::Invalid(errors) => {
-            for error in errors.as_slice() {
-                log::error!("{error}");
-            }
-            log::error!("not reloaded: {what} stays as it was");
-        }
-        ReloadError::Incomplete(failures) => {
-            for failure in failures {
-                log::error!("{failure}");
-            }
-        }
     }
 }
 

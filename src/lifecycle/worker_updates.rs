@@ -1,6 +1,5 @@
 //! Sends new settings to the workers and waits until they have applied them.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,15 +33,6 @@ struct Update<T> {
     value: T,
 }
 
-/// A worker that did not apply an update. Workers are numbered from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UpdateFailure {
-    /// Its event loop does not turn. It applies the newest update when it does.
-    TimedOut { worker: usize, within: Duration },
-    /// Its task has ended, so that it will never apply an update.
-    Ended { worker: usize },
-}
-
 impl<T: Clone> WorkerUpdates<T> {
     /// Creates the channels to `workers` workers.
     pub(crate) fn new(workers: usize) -> (Self, Vec<UpdateReceiver<T>>) {
@@ -54,8 +44,9 @@ impl<T: Clone> WorkerUpdates<T> {
         (Self { workers, sent: AtomicU64::new(0) }, receivers)
     }
 
-    /// Sends `value` to every worker and waits until each has applied it, for `within` in total. Returns the workers that have not.
-    pub(crate) async fn send(&self, value: T, within: Duration) -> Vec<UpdateFailure> {
+    /// Sends `value` to every worker and waits until each has applied it, for `within` in total. Returns a sentence for each
+    /// worker that has not: its task has ended, or its event loop does not turn, and it applies the newest update when it does.
+    pub(crate) async fn send(&self, value: T, within: Duration) -> Vec<String> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let sent = Instant::now();
         for worker in &self.workers {
@@ -67,8 +58,11 @@ impl<T: Clone> WorkerUpdates<T> {
             let is_applied = applied.wait_for(|applied| *applied >= number);
             match tokio::time::timeout_at(sent + within, is_applied).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) => failures.push(UpdateFailure::Ended { worker }),
-                Err(_) => failures.push(UpdateFailure::TimedOut { worker, within }),
+                Ok(Err(_)) => {
+                    failures.push(format!("worker {worker} has ended and cannot take the new configuration"));
+                }
+                Err(_) => failures
+                    .push(format!("worker {worker} did not take the new configuration within {within:?}")),
             }
         }
         failures
@@ -84,19 +78,6 @@ impl<T: Clone> UpdateReceiver<T> {
             if let Some(Update { number, sent, value }) = update {
                 apply(value, sent.elapsed());
                 self.applied.send_replace(number);
-            }
-        }
-    }
-}
-
-impl fmt::Display for UpdateFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut { worker, within } => {
-                write!(f, "worker {worker} did not take the new configuration within {within:?}")
-            }
-            Self::Ended { worker } => {
-                write!(f, "worker {worker} has ended and cannot take the new configuration")
             }
         }
     }
@@ -119,8 +100,8 @@ mod tests {
     async fn every_worker_has_applied_an_update_when_sending_returns() {
         let (updates, receivers) = WorkerUpdates::new(3);
         let workers: Vec<_> = receivers.into_iter().map(start).collect();
-        assert_eq!(updates.send(1, LONG).await, []);
-        assert_eq!(updates.send(2, LONG).await, []);
+        assert!(updates.send(1, LONG).await.is_empty());
+        assert!(updates.send(2, LONG).await.is_empty());
         for (applied, _) in &workers {
             assert_eq!(*applied.lock().unwrap(), [1, 2]);
         }
@@ -134,12 +115,11 @@ mod tests {
         let stuck = receivers.next().unwrap();
         for value in [1, 2] {
             let failures = updates.send(value, SHORT).await;
-            assert_eq!(failures, [UpdateFailure::TimedOut { worker: 2, within: SHORT }]);
-            assert_eq!(failures[0].to_string(), "worker 2 did not take the new configuration within 20ms");
+            assert_eq!(failures, ["worker 2 did not take the new configuration within 20ms"]);
         }
         assert_eq!(*first.lock().unwrap(), [1, 2], "the other worker is not held up");
         let (second, _) = start(stuck);
-        assert_eq!(updates.send(3, LONG).await, []);
+        assert!(updates.send(3, LONG).await.is_empty());
         let applied = second.lock().unwrap().clone();
         assert!(applied.ends_with(&[3]) && !applied.contains(&1), "{applied:?}");
     }
@@ -152,7 +132,8 @@ mod tests {
         let (applied, _) = workers.next().unwrap();
         ended.abort();
         assert!(ended.await.is_err());
-        assert_eq!(updates.send(1, LONG).await, [UpdateFailure::Ended { worker: 1 }]);
+        let failures = updates.send(1, LONG).await;
+        assert_eq!(failures, ["worker 1 has ended and cannot take the new configuration"]);
         assert_eq!(*applied.lock().unwrap(), [1]);
     }
 

@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use crate::http::method::Method;
     use crate::telemetry::metrics::exchange::Protocol;
+    use crate::telemetry::metrics::kind::StatusClass;
     use crate::telemetry::metrics::registry::Metrics;
-    use crate::telemetry::metrics::worker::StatusClass;
     use std::time::Duration;
 
     fn begun(exchanges: &mut Exchanges, at: Instant, start: u64) {
@@ -247,7 +247,7 @@ mod tests {
         exchanges.begin_response(200, 25);
         exchanges.end_response(100);
         exchanges.settle(100, after(3));
-        assert_eq!(metrics.totals().first_bytes.nanoseconds, 3_000_000_000);
+        assert_eq!(metrics.totals().first_bytes.nanoseconds.get(), 3_000_000_000);
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         for sent in [0, 400] {
             exchanges.list_waiting(sent, now, ClientKey::V4(7), || Some(SitePath::root().entry(b"a")));
             let [transfer] = <[_; 1]>::try_from(metrics.transfers()).unwrap();
-            assert_eq!((transfer.sent, transfer.total), (sent, Some(1000)));
+            assert_eq!((transfer.sent.get(), transfer.total), (sent, Some(1000)));
         }
         exchanges.settle(1000, now);
         assert!(metrics.transfers().is_empty());

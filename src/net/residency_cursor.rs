@@ -67,7 +67,7 @@ impl ResidencyCursor {
                 self.count(context, start, upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
-                window.asset.recency.record(&(start..upto), window.asset.length());
+                window.asset.recency.record(&(start..upto), window.asset.length);
                 return Poll::Ready(Ok(distance(start, upto.min(wanted))));
             }
             self.start_read(context, client, window);
@@ -129,7 +129,7 @@ impl ResidencyCursor {
     /// Has the front of the window read, unless that was done in advance.
     fn start_read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window) {
         let (asset, start) = (window.asset.id, window.range.start);
-        context.metrics.count_cold_window();
+        context.metrics.counts.cold_windows.add(1);
         let in_advance = self.ahead.take().filter(|ahead| ahead.asset == asset);
         let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range().contains(&start));
         let reading = known.map(PendingRead::restart);
@@ -188,7 +188,7 @@ impl ResidencyCursor {
     /// Counts the windows up to `upto` that were resident, each once.
     fn count(&mut self, context: &WorkerContext, start: u64, upto: u64) {
         let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        context.metrics.count_resident_windows(upto.div_ceil(WINDOW).saturating_sub(from));
+        context.metrics.counts.resident_windows.add(upto.div_ceil(WINDOW).saturating_sub(from));
         self.counted_to = self.counted_to.max(upto);
     }
 
@@ -255,7 +255,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 }
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
-    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length())
+    index * WINDOW..((index + 1) * WINDOW).min(window.asset.length)
 }
 
 /// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the

@@ -128,7 +128,7 @@ fn read(window: &Window) -> io::Result<Bytes> {
     let mut bytes = vec![0; length];
     let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
-    if filled < length || !handle.is_version(&window.asset.version) {
+    if filled < length || !handle.is_unchanged().unwrap_or(false) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));
     }
     Ok(bytes.into())

@@ -11,7 +11,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use super::tls::session::RECORD;
 use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext, read_resident};
 use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
-use crate::telemetry::metrics::worker::SendPath;
+use crate::telemetry::metrics::kind::SendPath;
 
 /// The next call to the socket: what it takes from the front of the queue.
 ///

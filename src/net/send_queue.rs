@@ -12,7 +12,7 @@ use crate::limits::client_limits::Limits;
 use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment, Socket};
 use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
+use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// What is still to be sent on one connection, in order. `poll_send` sends it.
 pub(super) struct SendQueue {
@@ -154,7 +154,7 @@ impl SendQueue {
                     (path, taken)
                 }
             };
-            metrics.count_sent(path, taken);
+            metrics.counts.sent[path as usize].add(taken as u64);
             sent -= taken;
             if front.length() > 0 {
                 return;

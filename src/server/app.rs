@@ -10,11 +10,10 @@ use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::{App, Error};
 
 use crate::admin::health::Health;
-use crate::site::handler::Site;
 use crate::site::middleware::{
     Next, Outcome, admission, authentication, cors, https_policy, transport_security,
 };
-use crate::site::settings::SiteSettings;
+use crate::site::settings::{Site, SiteSettings};
 
 /// Wraps the site in its middleware, in the order in which they act on a request; on the response they act the other way round.
 /// What is off is not in the chain: a reload builds another chain.
@@ -22,16 +21,16 @@ use crate::site::settings::SiteSettings;
 /// Request ids and log records begin and end outside, in `net::request_log`: heads that are malformed never get here and have a record
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
 fn chain(site: &Rc<Site>) -> Chain {
-    let SiteSettings { rules, has_access_rules, services, .. } = site.settings();
+    let SiteSettings { files, has_access_rules, https_policy: policy, limits, .. } = &site.settings;
     let wraps = [
         // Strict-Transport-Security belongs on every response, whichever step makes it.
-        wrap(site, services.https_policy.adds_headers(), transport_security),
+        wrap(site, policy.adds_headers(), transport_security),
         // A page may read every response, errors of the following steps included.
-        wrap(site, rules.vary_by_origin(), cors),
+        wrap(site, files.loader.rules.vary_by_origin(), cors),
         // Before any work is done for a client that is over its limit.
-        wrap(site, services.limits.is_active(), admission),
+        wrap(site, limits.is_active(), admission),
         // Before credentials are read: none are requested over plain HTTP.
-        wrap(site, services.https_policy.rejects(), https_policy),
+        wrap(site, policy.rejects(), https_policy),
         // Before the path is looked up: a closed path does not tell whether it exists.
         wrap(site, *has_access_rules, authentication),
     ];

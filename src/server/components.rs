@@ -4,24 +4,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::admin::actions::OperatorActions;
 use crate::admin::authorize::AdminAuth;
+use crate::admin::context::AdminContext;
 use crate::admin::health::Health;
-use crate::admin::listener::AdminContext;
-use crate::admin::readings::{AdminSlotCounts, Gauges};
+use crate::admin::slots::AdminSlots;
 use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{
     ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
-    WorkerUpdates, WorkerView,
+    WorkerUpdates,
 };
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::server::workers::WorkerPlan;
-use crate::site::settings::{SiteFiles, SiteSettings};
+use crate::site::settings::SiteSettings;
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
@@ -29,8 +28,8 @@ use crate::telemetry::metrics::registry::Metrics;
 /// What exists before the workers start, beside their plan.
 pub(super) struct Components {
     pub(super) warmup_state: WarmupState,
-    pub(super) reloader: Reloader,
-    pub(super) admin_context: AdminContext,
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) admin_context: Arc<AdminContext>,
     // The last field, dropped when everything that logs requests has ended.
     pub(super) access_log: FlushLogOnDrop,
 }
@@ -56,7 +55,7 @@ impl Components {
         storage: Arc<dyn Storage>,
         watchdog: Option<Watchdog>,
         is_successor: bool,
-    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<WorkerView>>)> {
+    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<SiteSettings>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
@@ -67,15 +66,13 @@ impl Components {
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
-        let site = SiteSettings::new(config, limits, &files, &client_limits, SiteFiles::of(loaded))?;
-        // The settings that workers serve with until the first reload.
-        let view = WorkerView { files, site, config: Arc::new(config.clone()) };
+        let view = SiteSettings::new(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(warmup.progress()),
+            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
             view,
             limits: client_limits,
-            metrics: Metrics::with_access_log(Arc::new(access_log.0.clone())),
+            metrics: Metrics::with_access_log(access_log.0.clone()),
             tls,
             watchdog,
             accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
@@ -89,7 +86,14 @@ impl Components {
             access_log: access_log.0.clone(),
             workers,
         };
-        let reloader = Reloader::new(given, ConfigInEffect::at_start(loaded, plan.view.clone()), targets)?;
+        let in_effect = ConfigInEffect {
+            config: config.clone(),
+            origins: loaded.origins.clone(),
+            postponed: Vec::new(),
+            limits: *limits,
+            view: plan.view.clone(),
+        };
+        let reloader = Reloader::new(given, in_effect, targets)?;
         let warmup_state = WarmupState::open(config, warmup.clone())?;
         let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
         Ok((Self { warmup_state, reloader, admin_context, access_log }, plan, updates))
@@ -99,35 +103,26 @@ impl Components {
 /// What the admin listener shows and operates.
 fn admin_context(
     plan: &WorkerPlan,
-    reloader: &Reloader,
+    reloader: &Arc<Reloader>,
     warmup: Warmup,
     LoadedConfig { config, limits, .. }: &LoadedConfig,
     is_successor: bool,
-) -> AdminContext {
-    let auth = AdminAuth::new(config);
-    let gauges = Gauges {
+) -> Arc<AdminContext> {
+    Arc::new(AdminContext {
         started: Instant::now(),
-        lifecycle: plan.lifecycle.clone(),
-        admin_auth: auth.clone(),
-        files: plan.view.files.clone(),
-        client_limits: plan.limits.clone(),
-        access: plan.view.site.services.authenticator.clone(),
-        https_policy: plan.view.site.services.https_policy.clone(),
-        directories: plan.view.site.services.directories.clone(),
-        progress: Arc::clone(warmup.progress()),
-        metrics: plan.metrics.clone(),
-        access_log: reloader.access_log().clone(),
-        tls: plan.tls.clone(),
-        reloader: reloader.clone(),
-        admin: AdminSlotCounts::new(limits.admin_connections),
         is_successor,
-    };
-    let actions = OperatorActions {
+        auth: AdminAuth::new(config),
+        health: plan.health.clone(),
         lifecycle: plan.lifecycle.clone(),
-        reloader: reloader.clone(),
-        warmup: warmup.clone(),
-    };
-    AdminContext { auth, health: plan.health.clone(), gauges, warmup, actions }
+        files: plan.view.files.clone(),
+        site: plan.view.clone(),
+        metrics: plan.metrics.clone(),
+        tls: plan.tls.clone(),
+        warmup,
+        reloader: Arc::clone(reloader),
+        connections: AdminSlots::new(limits.admin_connections),
+        watches: AdminSlots::new(limits.admin_connections / 2),
+    })
 }
 
 /// Logs all errors but the last one, which is returned.

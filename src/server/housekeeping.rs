@@ -36,7 +36,7 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
         loop {
             tokio::time::sleep(files.shared.root_monitor.interval()).await;
             if files.check_root().await {
-                reloads.request_redirects();
+                reloads.redirects.notify_one();
             }
         }
     };
@@ -54,7 +54,7 @@ async fn maintain_access_log(access_log: AccessLog, reloads: ReloadRequests) {
     };
     let reopening = async {
         loop {
-            reloads.reopen_requested().await;
+            reloads.reopen.notified().await;
             access_log.reopen();
         }
     };

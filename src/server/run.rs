@@ -7,7 +7,8 @@ use std::sync::Arc;
 use actix_rt::System;
 use tokio::task::JoinSet;
 
-use crate::admin::listener::{Admin, AdminContext};
+use crate::admin::context::AdminContext;
+use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
 use crate::lifecycle::{
@@ -151,7 +152,7 @@ impl Server {
         tokio::select! {
             () = restoring => true,
             () = predecessor.gone() => {
-                let peer = predecessor.peer();
+                let peer = &predecessor.channel.peer;
                 log::warn!("{peer} exited before the warmup was complete: serving all the same");
                 true
             }
@@ -177,8 +178,8 @@ impl Server {
             self.tasks.spawn_local(watchdog.feed());
         }
         let (reloader, lifecycle) = (&self.components.reloader, self.workers.lifecycle.clone());
-        self.tasks.spawn_local(reloader.clone().listen(self.reloads.clone(), lifecycle));
-        self.tasks.spawn_local(reloader.clone().watch_certificates());
+        self.tasks.spawn_local(Arc::clone(reloader).listen(self.reloads.clone(), lifecycle));
+        self.tasks.spawn_local(Arc::clone(reloader).watch_certificates());
         Ok(tokio::select! {
             _ = stops.recv() => None,
             successor = self.accept_successor() => Some(successor),
@@ -194,8 +195,8 @@ impl Server {
             return Ok(());
         };
         match predecessor.relieve().await {
-            Ok(()) => log::info!("taken over from {}", predecessor.peer()),
-            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.peer()),
+            Ok(()) => log::info!("taken over from {}", predecessor.channel.peer),
+            Err(error) => log::warn!("taken over from {}, but: {error}", predecessor.channel.peer),
         }
         service_manager::succeed();
         // There is no way back: the site is served, though no further successor can connect.
@@ -235,7 +236,7 @@ impl Server {
             self.workers.abandon()
         } else {
             service_manager::stopping();
-            self.workers.stop(&self.components.reloader.config(), &mut stops).await
+            self.workers.stop(&self.components.reloader.current().config, &mut stops).await
         };
         if let Some(saving) = saving {
             let _ = saving.await;
@@ -248,9 +249,9 @@ impl Server {
     /// Finishes the responses under way while the successor accepts. Returns how many were cut.
     async fn retire(self, successor: Successor, mut stops: Stops) -> usize {
         drop(self.offer);
-        log::info!("{} has taken over", successor.peer());
+        log::info!("{} has taken over", successor.channel.peer);
         self.admin.iter().for_each(Admin::close);
-        let cut = self.workers.retire(&self.components.reloader.config(), &mut stops).await;
+        let cut = self.workers.retire(&self.components.reloader.current().config, &mut stops).await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;
@@ -259,11 +260,11 @@ impl Server {
 }
 
 /// Starts the admin listener at `address`, if there is one.
-fn start_admin(address: Option<BoundAddress>, context: &AdminContext) -> io::Result<Option<Admin>> {
+fn start_admin(address: Option<BoundAddress>, context: &Arc<AdminContext>) -> io::Result<Option<Admin>> {
     let Some(bound) = address else { return Ok(None) };
     log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
     let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-    Admin::start(listener, context.clone()).map(Some)
+    Admin::start(listener, Arc::clone(context)).map(Some)
 }
 
 fn counted(count: usize, what: &str) -> String {

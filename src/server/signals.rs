@@ -25,8 +25,8 @@ impl Signals {
         let (stop, stops) = mpsc::unbounded_channel();
         let reloads = ReloadRequests::default();
         let (reloader, reopener, other_stop) = (reloads.clone(), reloads.clone(), stop.clone());
-        on_signal(SignalKind::hangup(), move || reloader.request())?;
-        on_signal(SignalKind::user_defined1(), move || reopener.request_reopen())?;
+        on_signal(SignalKind::hangup(), move || reloader.configuration.notify_one())?;
+        on_signal(SignalKind::user_defined1(), move || reopener.reopen.notify_one())?;
         on_signal(SignalKind::terminate(), move || stop.send(()))?;
         on_signal(SignalKind::interrupt(), move || other_stop.send(()))?;
         Ok(Self { stops, reloads })

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::health::Health;
 use crate::config::{Config, DurationSetting};
-use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver, WorkerView};
+use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver};
 use crate::limits::client_limits::Limits;
 use crate::net::listener::{BoundAddress, ListenerSpec, Scheme, SocketOrigin, deal};
 use crate::net::tls::config::Tls;
@@ -21,7 +21,7 @@ use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::server::signals::{Stops, unless_stopped};
-use crate::site::handler::Site;
+use crate::site::settings::{Site, SiteSettings};
 use crate::sys::service_manager::Watchdog;
 use crate::telemetry::metrics::registry::Metrics;
 
@@ -39,7 +39,7 @@ impl Workers {
     /// Starts a worker for each of `updates`, the channel on which its settings of reloads arrive, and waits until all accept.
     pub(super) async fn start(
         plan: &WorkerPlan,
-        updates: Vec<UpdateReceiver<WorkerView>>,
+        updates: Vec<UpdateReceiver<SiteSettings>>,
         traffic: &[BoundAddress],
     ) -> io::Result<Self> {
         let count = updates.len();
@@ -127,7 +127,7 @@ fn log_end(how: &str, first: &str, time: DurationSetting) {
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct WorkerPlan {
-    pub(super) view: WorkerView,
+    pub(super) view: SiteSettings,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// `None` if no listener is for TLS.
@@ -144,13 +144,14 @@ pub(super) struct WorkerPlan {
 async fn serve_worker(
     plan: WorkerPlan,
     listeners: Vec<ListenerSpec>,
-    updates: UpdateReceiver<WorkerView>,
+    updates: UpdateReceiver<SiteSettings>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
     let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let WorkerView { files, site, config } = view;
-    let lookups = metrics.worker_lookups();
-    let current = CurrentSite::new(&Site::with_lookups(files.clone(), site, Arc::clone(&lookups)));
+    let (files, config) = (view.files.clone(), Arc::clone(&view.config));
+    // Apart from the counts of the connections: the App is built before them.
+    let site_metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::new(view, Arc::clone(&site_metrics)));
     let Ok(app) = app(&current, &health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
@@ -166,10 +167,10 @@ async fn serve_worker(
         actix_rt::spawn(watchdog.heartbeat());
     }
     let updated = Rc::clone(&context);
-    actix_rt::spawn(updates.apply_with(move |WorkerView { files, site, config }, delay| {
+    actix_rt::spawn(updates.apply_with(move |view: SiteSettings, delay| {
         // Requests under way finish with the settings that they began with.
-        current.replace(&Site::with_lookups(files, site, Arc::clone(&lookups)));
-        updated.set_settings(config);
+        updated.set_settings(Arc::clone(&view.config));
+        current.replace(&Site::new(view, Arc::clone(&site_metrics)));
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -16,12 +16,15 @@ use crate::http::target::SitePath;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::error::HttpError;
 use crate::site::resolution::EarlyResponse;
-use crate::site::settings::{SiteContext, SiteSettings};
+use crate::site::settings::SiteSettings;
 
 /// Checks the path that a request names. A malformed path passes: the resolver rejects it.
-pub(crate) async fn admit_target(context: &SiteContext, request: &HttpRequest) -> Result<(), EarlyResponse> {
+pub(crate) async fn admit_target(
+    settings: &SiteSettings,
+    request: &HttpRequest,
+) -> Result<(), EarlyResponse> {
     match SitePath::parse(request.uri().path().as_bytes()) {
-        Ok(target) => admit(context, request, &target.path).await,
+        Ok(target) => admit(settings, request, &target.path).await,
         Err(_) => Ok(()),
     }
 }
@@ -30,15 +33,14 @@ pub(crate) async fn admit_target(context: &SiteContext, request: &HttpRequest) -
 ///
 /// Decision: docs/decisions/028-access-control.md.
 pub(crate) async fn admit(
-    context: &SiteContext,
+    settings: &SiteSettings,
     request: &HttpRequest,
     path: &SitePath<'_>,
 ) -> Result<(), EarlyResponse> {
-    let settings = &context.settings;
     if !settings.has_access_rules {
         return Ok(());
     }
-    for policy in settings.rules.locks(path) {
+    for policy in settings.files.loader.rules.locks(path) {
         let Some(rule) = policy.access() else { continue };
         with_auth_context(request, |auth| auth.is_private = true);
         if with_auth_context(request, |auth| auth.opens(rule, path)) {
@@ -46,15 +48,15 @@ pub(crate) async fn admit(
         }
         let raw = request.uri().path().as_bytes();
         let Ok(requested) = SitePath::parse(raw) else {
-            return Err(EarlyResponse::error(HttpError::BadTarget));
+            return Err(EarlyResponse::error(&policy, HttpError::BadTarget));
         };
-        let limits = &settings.services.limits;
+        let limits = &settings.limits;
         let access = AccessRequest { request, limits, requested: &requested.path, path };
-        match settings.services.authenticator.authorize(&access, rule).await {
+        match settings.authenticator.authorize(&access, rule).await {
             Ok(grant) => with_auth_context(request, |auth| auth.grants.push(grant)),
             Err(denied) => {
                 with_auth_context(request, |auth| auth.is_denied = true);
-                return Err(EarlyResponse::error_under(&policy, denied.into()));
+                return Err(EarlyResponse::error(&policy, denied.into()));
             }
         }
     }
@@ -63,7 +65,8 @@ pub(crate) async fn admit(
 
 /// True if no access rule closes the path.
 pub(crate) fn is_public(settings: &SiteSettings, path: &SitePath<'_>) -> bool {
-    !settings.has_access_rules || settings.rules.locks(path).all(|policy| policy.access().is_none())
+    !settings.has_access_rules
+        || settings.files.loader.rules.locks(path).all(|policy| policy.access().is_none())
 }
 
 /// Returns a function that says which paths the credentials open that the request has presented so far.
@@ -72,7 +75,7 @@ pub(crate) fn read_permission(settings: &SiteSettings, request: &HttpRequest) ->
         return Arc::new(|_| true);
     }
     let auth = with_auth_context(request, |auth| auth.clone());
-    let rules = Arc::clone(&settings.rules);
+    let rules = Arc::clone(&settings.files.loader.rules);
     Arc::new(move |path| {
         rules.locks(path).all(|policy| policy.access().is_none_or(|rule| auth.opens(rule, path)))
     })
@@ -107,14 +110,7 @@ pub(crate) fn keep_private(response: &mut HttpResponse) {
 }
 
 fn with_auth_context<T>(request: &HttpRequest, look: impl FnOnce(&mut AuthContext) -> T) -> T {
-    let mut extensions = request.extensions_mut();
-    if !extensions.contains::<AuthContext>() {
-        extensions.insert(AuthContext::default());
-    }
-    match extensions.get_mut::<AuthContext>() {
-        Some(auth) => look(auth),
-        None => look(&mut AuthContext::default()),
-    }
+    look(request.extensions_mut().get_or_insert_with(AuthContext::default))
 }
 
 impl From<AccessDenied> for HttpError {

@@ -9,72 +9,69 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::TrailingSlash;
 use crate::config::policy::rules::PathPolicy;
-use crate::files::Files;
 use crate::http::baseline_headers::BASELINE_LINES;
 use crate::http::disposition;
 use crate::http::query::{ListingFormat, QueryOptions};
 use crate::http::target::ParsedTarget;
 use crate::site::access::read_permission;
 use crate::site::archive::writer::ArchiveFormat;
-use crate::site::directory_jobs::{ListingRequest, NoDirectory};
 use crate::site::error::HttpError;
-use crate::site::listing::page::{EtagOf, ListingPage};
+use crate::site::listing::page::ListingPage;
 use crate::site::listing::sort::Sorting;
 use crate::site::listing::style::content_security_policy;
 use crate::site::reply::{add_lines, paced};
 use crate::site::request_facts::prefers_json;
 use crate::site::resolution::EarlyResponse;
-use crate::site::settings::SiteContext;
+use crate::site::settings::SiteSettings;
 
 /// Makes the archive of a directory, in the format of this name.
 pub(crate) async fn archive(
-    context: &SiteContext,
+    settings: &SiteSettings,
     request: &HttpRequest,
     target: &ParsedTarget<'_>,
     format: &[u8],
     policy: &Arc<PathPolicy>,
 ) -> EarlyResponse {
-    let settings = &context.settings;
     let Some(format) = ArchiveFormat::ALL.into_iter().find(|known| known.word().as_bytes() == format) else {
-        return EarlyResponse::error_under(policy, HttpError::UnknownArchive);
+        return EarlyResponse::error(policy, HttpError::UnknownArchive);
     };
     let path = target.path.clone().into_owned();
-    let client = settings.services.limits.limited_client(request.peer_addr());
+    let client = settings.limits.limited_client(request.peer_addr());
     let may_read = read_permission(settings, request);
-    match settings.services.directories.archive(path, format, may_read, client).await {
+    match settings.directories.archive(path, format, may_read, client).await {
         Ok(body) => {
             let mut response = respond(policy, format.media_type(), policy.vary(false), body);
             let value = HeaderValue::from_str(&disposition::attachment(&format.file_name(&target.path)));
             set(&mut response, header::CONTENT_DISPOSITION, value.ok());
             EarlyResponse::response(policy, response)
         }
-        Err(why) => EarlyResponse::error_under(policy, why.into()),
+        Err(error) => EarlyResponse::error(policy, error),
     }
 }
 
 /// Makes the listing of a directory.
 pub(crate) async fn list(
-    context: &SiteContext,
+    settings: &SiteSettings,
     request: &HttpRequest,
     options: &QueryOptions<'_>,
     target: &ParsedTarget<'_>,
     policy: &Arc<PathPolicy>,
 ) -> EarlyResponse {
-    let settings = &context.settings;
     let by_accept =
         || if prefers_json(request.headers()) { ListingFormat::Json } else { ListingFormat::Html };
     let format = options.format.unwrap_or_else(by_accept);
+    let files = settings.files.clone();
     let page = ListingPage {
         path: target.path.clone().into_owned(),
-        has_slash: target.wants_directory || settings.site.trailing_slash == TrailingSlash::Add,
+        has_slash: target.wants_directory || settings.config.site.trailing_slash == TrailingSlash::Add,
         format,
         sorting: Sorting::of(options),
-        has_archives: settings.offers_archives,
-        etag_of: etag_of(context.files.clone()),
+        has_archives: settings.config.directories.archive.is_on(),
+        etag_of: Arc::new(move |version| files.known_etag(version)),
     };
-    let listing = ListingRequest { page, may_read: read_permission(settings, request) };
-    let client = settings.services.limits.limited_client(request.peer_addr());
-    match settings.services.directories.list(listing, client).await {
+    let may_read = read_permission(settings, request);
+    let client = settings.limits.limited_client(request.peer_addr());
+    match settings.directories.list(page, may_read, client).await {
         Ok(body) => {
             let vary = Some(policy.vary_with_accept(false));
             let mut response = respond(policy, format.media_type(), vary, body);
@@ -84,12 +81,8 @@ pub(crate) async fn list(
             }
             EarlyResponse::response(policy, response)
         }
-        Err(why) => EarlyResponse::error_under(policy, why.into()),
+        Err(error) => EarlyResponse::error(policy, error),
     }
-}
-
-fn etag_of(files: Files) -> EtagOf {
-    Arc::new(move |_, version| files.known_etag(version))
 }
 
 /// Makes a response that caches revalidate: it changes with every file.
@@ -112,17 +105,5 @@ fn respond(
 fn set(response: &mut HttpResponse, name: HeaderName, value: Option<HeaderValue>) {
     if let Some(value) = value {
         response.headers_mut().insert(name, value);
-    }
-}
-
-impl From<NoDirectory> for HttpError {
-    fn from(why: NoDirectory) -> Self {
-        match why {
-            NoDirectory::Missing => Self::NotFound,
-            NoDirectory::Forbidden => Self::Forbidden,
-            NoDirectory::TooLarge => Self::TooLarge,
-            NoDirectory::Busy => Self::Busy,
-            NoDirectory::Failed => Self::Failed,
-        }
     }
 }

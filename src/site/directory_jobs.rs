@@ -1,4 +1,4 @@
-//! Listings and archives: how many may be under way at once, and the threads on which they are made.
+//! Listings and archives: how many may be in progress at once, and the threads on which they are made.
 
 use std::io;
 use std::sync::Arc;
@@ -6,160 +6,97 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::config::{Config, ResolvedLimits};
+use crate::config::{Config, DirectoriesGroup, Dotfiles};
 use crate::files::directory::{self, DirectoryQuery, ReadPermission};
-use crate::files::faults::Faults;
+use crate::files::faults::is_shortage;
 use crate::files::root::is_missing;
 use crate::files::{Fault, Files};
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 use crate::limits::client_slots::{ClientSlot, ClientSlots};
 use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
-use crate::site::archive::writer::{Archive, ArchiveFormat, ArchiveLimits};
+use crate::site::archive::writer::{Archive, ArchiveFormat};
+use crate::site::error::HttpError;
 use crate::site::listing::page::ListingPage;
-use crate::site::listing::writer::Listing;
-use crate::site::streamed_body::{ChunkSource, FirstChunk, StreamedBody};
+use crate::site::listing::writer::listing;
+use crate::site::streamed_body::FirstChunk;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
-/// Makes listings and archives of a site's directories. Cheap to clone; clones share threads and places.
+/// Makes listings and archives of a site's directories. Cheap to clone; clones share threads and slots.
 #[derive(Clone)]
 pub struct DirectoryJobs {
     files: Files,
-    settings: DirectorySettings,
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    permits: Arc<Semaphore>,
-    /// Of those, the ones for archives: a listing takes little time, an archive as long as its client reads.
+    settings: Arc<DirectoriesGroup>,
+    dotfiles: Dotfiles,
+    /// Slots of all listings and archives.
+    pub(crate) permits: Arc<Semaphore>,
+    /// The part of them for archives: a listing takes little time, an archive as long as its client reads.
     for_archives: Arc<Semaphore>,
-    /// Of those, the ones for a single client: a slow client must not keep all others out.
-    for_client: ClientSlots,
-    refused: AtomicU64,
+    /// The part of them for one client: a slow client must not take them all.
+    pub(crate) for_client: ClientSlots,
+    /// Listings and archives rejected since the start because all slots were taken.
+    pub(crate) refused: Arc<AtomicU64>,
     listing: Arc<BlockingPool>,
     archiving: Arc<BlockingPool>,
 }
 
-/// A listing or an archive with its permits.
-struct SlottedSource<P> {
-    producer: P,
-    _among_archives: Option<OwnedSemaphorePermit>,
-    _of_client: Option<ClientSlot>,
-}
-
-/// Every bound of listings and archives.
-#[derive(Clone, Copy, Debug)]
-pub struct DirectorySettings {
-    /// Entries in one listing; it says so if there are more.
-    pub listing_entries: usize,
-    /// Bounds of one archive. Its `dotfiles` holds for listings too.
-    pub archive: ArchiveLimits,
-    /// Listings and archives under way at once.
-    pub at_once: usize,
-    /// Threads that make them.
-    pub threads: usize,
-}
-
-/// A listing, and what of the directory is shown.
-pub struct ListingRequest {
-    /// The listing.
-    pub page: ListingPage,
-    /// Says which entries the credentials of the client open.
-    pub(crate) may_read: ReadPermission,
-}
-
-/// Why a listing or an archive is not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoDirectory {
-    /// There is no directory at the path.
-    Missing,
-    /// It may not be read.
-    Forbidden,
-    /// It holds more than one archive may.
-    TooLarge,
-    /// All places are taken, or the process is out of handles or memory.
-    Busy,
-    /// The disk failed; the log says how.
-    Failed,
-}
-
-impl DirectorySettings {
-    /// The bounds of `config`, and as many at once as fit `limits`.
-    pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
-        Self {
-            listing_entries: config.directories.listing_entries.as_usize(),
-            archive: ArchiveLimits {
-                entries: config.directories.archive_entries.as_usize(),
-                bytes: config.directories.archive_bytes.get(),
-                depth: config.directories.archive_depth.as_usize(),
-                dotfiles: config.site.dotfiles,
-            },
-            at_once: limits.directories,
-            threads: config.compression.background_threads.as_usize(),
-        }
-    }
-}
-
 impl DirectoryJobs {
-    /// Makes listings and archives of the directories of `files`.
+    /// Makes listings and archives of the directories of `files`, `at_once` at a time.
     ///
     /// # Errors
     /// If threads cannot be started.
-    pub fn new(files: Files, settings: DirectorySettings) -> io::Result<Self> {
-        let at_once = settings.at_once.min(Semaphore::MAX_PERMITS);
-        let permits = Arc::new(Semaphore::new(at_once));
-        let for_archives = Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1)));
-        let for_client = ClientSlots::new((at_once / CLIENT_SHARE).max(1));
-        let pool = |name| BlockingPool::new(name, settings.threads.max(1), NICENESS).map(Arc::new);
-        let (listing, archiving) = (pool("pagecast-list")?, pool("pagecast-pack")?);
-        let refused = AtomicU64::new(0);
-        let inner = Arc::new(Inner { permits, for_archives, for_client, refused, listing, archiving });
-        Ok(Self { files, settings, inner })
+    pub fn new(files: Files, config: &Config, at_once: usize) -> io::Result<Self> {
+        let at_once = at_once.min(Semaphore::MAX_PERMITS);
+        let threads = config.compression.background_threads.as_usize();
+        let pool = |name| BlockingPool::new(name, threads, NICENESS).map(Arc::new);
+        Ok(Self {
+            files,
+            settings: Arc::clone(&config.directories),
+            dotfiles: config.site.dotfiles,
+            permits: Arc::new(Semaphore::new(at_once)),
+            for_archives: Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1))),
+            for_client: ClientSlots::new((at_once / CLIENT_SHARE).max(1)),
+            refused: Arc::default(),
+            listing: pool("pagecast-list")?,
+            archiving: pool("pagecast-pack")?,
+        })
     }
 
-    /// Keeps places and threads, for other files or bounds. The number of places stays.
+    /// Keeps slots and threads, for other files or settings. The number of slots stays.
     #[must_use]
-    pub fn reconfigured(&self, files: Files, settings: DirectorySettings) -> Self {
-        Self { files, settings, inner: Arc::clone(&self.inner) }
+    pub fn reconfigured(&self, files: Files, config: &Config) -> Self {
+        let (settings, dotfiles) = (Arc::clone(&config.directories), config.site.dotfiles);
+        Self { files, settings, dotfiles, ..self.clone() }
     }
 
-    /// Makes the body of a listing: whole if it is short, else in chunks as it is sent. Counts against the share of `client`, if
-    /// given.
+    /// Makes the body of a listing of what `may_read` permits: whole if it is short, else in chunks as it is sent. Counts against
+    /// the share of `client`, if given.
     ///
     /// # Errors
     /// If the directory cannot be read now or at all.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
-        listing: ListingRequest,
+        page: ListingPage,
+        may_read: ReadPermission,
         client: Option<ClientKey>,
-    ) -> Result<BoxBody, NoDirectory> {
-        let ListingRequest { page, may_read } = listing;
-        let (permit, of_client) = self.place_soon(client).await?;
-        let of = page.path.clone();
-        self.begin(&self.inner.listing, &of, permit, move |this, permit| {
-            let limits = this.settings;
-            let faults = &this.files.loader.faults;
-            let read = DirectoryQuery {
-                entries: limits.listing_entries,
-                dotfiles: limits.archive.dotfiles,
-                may_read: &*may_read,
-            };
+    ) -> Result<BoxBody, HttpError> {
+        let permits = self.slot_for_listing(client).await?;
+        let path = page.path.clone();
+        self.run(&self.listing, path, move |this, path| {
+            let entries = this.settings.listing_entries.as_usize();
+            let query = DirectoryQuery { entries, dotfiles: this.dotfiles, may_read: &*may_read };
             // Names that vanish one by one look like a directory that becomes empty: what is read is what is there now.
             let root = &this.files.loader.root;
             root.check();
             let directory = root
-                .retry_after_root_swap(|| directory::read(root, &page.path, read))
-                .map_err(|error| NoDirectory::of(error, &page.path, faults))?;
-            let path = page.path.clone();
-            let producer = Listing::new(directory, page);
-            let placed = SlottedSource { producer, _among_archives: None, _of_client: of_client };
-            FirstChunk::with(placed, permit, WHOLE)
-                .map_err(|error| NoDirectory::failed(&error, &path, faults))
+                .retry_after_root_swap(|| directory::read(root, path, query))
+                .map_err(|error| this.failure(path, error))?;
+            FirstChunk::make(listing(directory, page), permits, WHOLE)
+                .map_err(|error| this.failure(path, error))
         })
         .await
     }
@@ -175,154 +112,104 @@ impl DirectoryJobs {
         format: ArchiveFormat,
         may_read: ReadPermission,
         client: Option<ClientKey>,
-    ) -> Result<BoxBody, NoDirectory> {
-        let share = |client| self.inner.for_client.take(client).ok_or(NoDirectory::Busy);
+    ) -> Result<BoxBody, HttpError> {
+        let share = |client| self.for_client.take(client).ok_or(HttpError::Busy);
         let of_client = client.map(share).transpose()?;
-        let among_archives = Some(self.place_in(&self.inner.for_archives)?);
-        let permit = self.place_in(&self.inner.permits)?;
-        let of = path.clone();
-        self.begin(&self.inner.archiving, &of, permit, move |this, permit| {
+        let permits = (self.slot_of(&self.for_archives)?, self.slot_of(&self.permits)?, of_client);
+        self.run(&self.archiving, path, move |this, path| {
             this.files.loader.root.check();
             let files = this.files.pinned();
-            let faults = &this.files.loader.faults;
             let is_listed = |path: &SitePath<'_>| files.loader.rules.policy(path).listing();
-            let shown = TreeFilter { is_listed: &is_listed, may_read: &*may_read };
-            let plan = ArchivePlan::of(&files.loader.root, &path, &this.settings.archive, shown)
-                .map_err(|why| NoDirectory::unplanned(why, &path, faults))?;
-            let producer = Archive::new(plan, format, files)
-                .map_err(|error| NoDirectory::failed(&error, &path, faults))?;
-            let placed = SlottedSource { producer, _among_archives: among_archives, _of_client: of_client };
-            FirstChunk::with(placed, permit, 1).map_err(|error| NoDirectory::failed(&error, &path, faults))
+            let shown = TreeFilter { dotfiles: this.dotfiles, is_listed: &is_listed, may_read: &*may_read };
+            let plan = ArchivePlan::of(&files.loader.root, path, &this.settings, shown)
+                .map_err(|error| this.plan_failure(path, error))?;
+            Archive::new(plan, format, files)
+                .and_then(|archive| FirstChunk::make(archive, permits, 1))
+                .map_err(|error| this.failure(path, error))
         })
         .await
     }
 
-    /// Returns how many more may begin now.
-    pub fn permits_left(&self) -> usize {
-        self.inner.permits.available_permits()
-    }
-
-    /// Returns how often since the start a client was rejected because it had its share of places.
-    pub fn clients_refused(&self) -> u64 {
-        self.inner.for_client.refused()
-    }
-
-    /// Returns how often since the start a listing or an archive was rejected because all places were taken.
-    pub fn refused(&self) -> u64 {
-        self.inner.refused.load(Ordering::Relaxed)
-    }
-
-    /// Takes a place for a listing. Most end in a moment, so a rush of them waits.
-    async fn place_soon(
+    /// Takes a slot for a listing. Most end in a moment, so a rush of them waits.
+    async fn slot_for_listing(
         &self,
         client: Option<ClientKey>,
-    ) -> Result<(OwnedSemaphorePermit, Option<ClientSlot>), NoDirectory> {
-        let deadline = Instant::now() + PLACE_WAIT;
-        let of_client = match client {
-            Some(client) => {
-                let place = self.inner.for_client.take_before(deadline, client).await;
-                Some(place.ok_or(NoDirectory::Busy)?)
-            }
-            None => None,
-        };
-        let place = Arc::clone(&self.inner.permits).acquire_owned();
-        match tokio::time::timeout_at(deadline, place).await {
+    ) -> Result<(OwnedSemaphorePermit, Option<ClientSlot>), HttpError> {
+        let deadline = Instant::now() + SLOT_WAIT;
+        let mut of_client = None;
+        if let Some(client) = client {
+            let slot = self.for_client.take_before(deadline, client).await;
+            of_client = Some(slot.ok_or(HttpError::Busy)?);
+        }
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout_at(deadline, permit).await {
             Ok(Ok(permit)) => Ok((permit, of_client)),
             _ => Err(self.refuse()),
         }
     }
 
-    fn place_in(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, NoDirectory> {
-        Arc::clone(places).try_acquire_owned().map_err(|_| self.refuse())
+    fn slot_of(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, HttpError> {
+        Arc::clone(slots).try_acquire_owned().map_err(|_| self.refuse())
     }
 
-    fn refuse(&self) -> NoDirectory {
-        self.inner.refused.fetch_add(1, Ordering::Relaxed);
-        NoDirectory::Busy
+    fn refuse(&self) -> HttpError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        HttpError::Busy
     }
 
-    async fn begin<P: ChunkSource>(
+    async fn run(
         &self,
         pool: &Arc<BlockingPool>,
-        path: &SitePath<'_>,
-        permit: OwnedSemaphorePermit,
-        job: impl FnOnce(&Self, OwnedSemaphorePermit) -> Result<FirstChunk<P>, NoDirectory> + Send + 'static,
-    ) -> Result<BoxBody, NoDirectory> {
-        let this = self.clone();
-        let begun = match pool
-            .run_within(self.files.loader.settings.disk_timeout(), move || job(&this, permit))
-            .await
-        {
-            Ok(begun) => begun?,
+        path: SitePath<'static>,
+        job: impl FnOnce(&Self, &SitePath<'_>) -> Result<FirstChunk, HttpError> + Send + 'static,
+    ) -> Result<BoxBody, HttpError> {
+        let (this, of) = (self.clone(), path.clone());
+        match pool.run_within(self.files.loader.settings.disk_timeout(), move || job(&this, &of)).await {
+            Ok(first) => Ok(first?.into_body(pool)),
             // A panic has been logged by its hook.
-            Err(JobLost::Panicked) => return Err(NoDirectory::Failed),
+            Err(JobLost::Panicked) => Err(HttpError::Failed),
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
-                self.files.loader.faults.report(Fault::Directory, path, words);
-                return Err(NoDirectory::Busy);
+                self.files.loader.faults.report(Fault::Directory, &path, words);
+                Err(HttpError::Busy)
             }
-        };
-        Ok(match begun.rest {
-            None => BoxBody::new(begun.first),
-            Some(rest) => BoxBody::new(StreamedBody::new(begun.first, rest, Arc::clone(pool))),
-        })
-    }
-}
-
-impl<P: ChunkSource> ChunkSource for SlottedSource<P> {
-    fn next(&mut self) -> io::Result<Option<Bytes>> {
-        self.producer.next()
-    }
-}
-
-impl NoDirectory {
-    fn of(error: Errno, path: &SitePath<'_>, faults: &Faults) -> Self {
-        match error {
-            errno if is_missing(errno) => Self::Missing,
-            Errno::ACCESS | Errno::PERM => {
-                faults.report(
-                    Fault::Denied,
-                    path,
-                    format_args!("the directory /{path} may not be read: {error}"),
-                );
-                Self::Forbidden
-            }
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => {
-                faults.report(Fault::NoHandle, path, format_args!("the directory /{path}: {error}"));
-                Self::Busy
-            }
-            other => Self::failed(&other.into(), path, faults),
         }
     }
 
-    fn unplanned(why: PlanError, path: &SitePath<'_>, faults: &Faults) -> Self {
-        let what = match why {
-            PlanError::TooMany => "entries",
-            PlanError::TooLarge => "bytes",
-            PlanError::TooDeep => "levels",
-            PlanError::Unreadable(error) => return Self::of(error, path, faults),
-        };
-        log::info!("no archive of /{path}: it has more {what} than an archive may");
-        Self::TooLarge
+    fn plan_failure(&self, path: &SitePath<'_>, error: PlanError) -> HttpError {
+        match error {
+            PlanError::Unreadable(error) => self.failure(path, error),
+            PlanError::TooMany(what) => {
+                log::info!("no archive of /{path}: it has more {what} than an archive may");
+                HttpError::TooLarge
+            }
+        }
     }
 
-    fn failed(error: &io::Error, path: &SitePath<'_>, faults: &Faults) -> Self {
-        let (fault, this) = match error.kind() {
-            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, Self::Busy),
-            io::ErrorKind::ResourceBusy => (Fault::NoHandle, Self::Busy),
-            _ => (Fault::Directory, Self::Failed),
+    /// Reports why a directory cannot be listed or archived. One that is missing is no fault.
+    fn failure(&self, path: &SitePath<'_>, error: impl Into<io::Error>) -> HttpError {
+        let error = error.into();
+        if Errno::from_io_error(&error).is_some_and(is_missing) {
+            return HttpError::NotFound;
+        }
+        let (fault, answer, is) = match error.kind() {
+            io::ErrorKind::PermissionDenied => (Fault::Denied, HttpError::Forbidden, " may not be read"),
+            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, HttpError::Busy, ""),
+            io::ErrorKind::ResourceBusy => (Fault::NoHandle, HttpError::Busy, ""),
+            _ if is_shortage(&error) => (Fault::NoHandle, HttpError::Busy, ""),
+            _ => (Fault::Directory, HttpError::Failed, ""),
         };
-        faults.report(fault, path, format_args!("the directory /{path}: {error}"));
-        this
+        self.files.loader.faults.report(fault, path, format_args!("the directory /{path}{is}: {error}"));
+        answer
     }
 }
 
 /// A listing of up to this many bytes is sent whole, with its length.
 const WHOLE: usize = 64 * 1024;
 
-/// So long a listing waits for its place.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait of a listing for a slot.
+const SLOT_WAIT: Duration = Duration::from_secs(1);
 
 /// One slot in this many is reserved for listings, if there is more than one.
 const LISTINGS_SHARE: usize = 4;
@@ -342,40 +229,38 @@ mod tests {
     use actix_web::body::{BodySize, MessageBody, to_bytes};
     use std::path::Path;
 
-    use crate::config::{DirectoriesGroup, Dotfiles, OnOff, Symlinks};
+    use crate::config::{ByteCount, Count, OnOff, Symlinks};
     use crate::files::{FileSettings, Root};
 
-    const LIMITS: ArchiveLimits =
-        ArchiveLimits { entries: 10_000, bytes: 1 << 30, depth: 10, dotfiles: Dotfiles::Deny };
+    fn limited(at_once: usize, dir: &Path, limits: DirectoriesGroup) -> DirectoryJobs {
+        let settings = DirectoriesGroup { listing: OnOff::On, ..limits };
+        let config = Config { directories: settings.into(), ..Config::default() };
+        let root = Root::open(dir, Symlinks::Inside).unwrap();
+        let files = Files::new(root, &FileSettings::small(), Rules::new(&config)).unwrap();
+        DirectoryJobs::new(files, &config, at_once).unwrap()
+    }
 
-    fn directories(dir: &Path, at_once: usize, archive: ArchiveLimits) -> DirectoryJobs {
-        let files = Files::new(
-            Root::open(dir, Symlinks::Inside).unwrap(),
-            &FileSettings::small(),
-            Rules::new(&Config {
-                directories: DirectoriesGroup { listing: OnOff::On, ..DirectoriesGroup::default() }.into(),
-                ..Config::default()
-            }),
-        )
-        .unwrap();
-        let settings = DirectorySettings { listing_entries: 100_000, archive, at_once, threads: 1 };
-        DirectoryJobs::new(files, settings).unwrap()
+    fn directories(dir: &Path, at_once: usize) -> DirectoryJobs {
+        limited(at_once, dir, DirectoriesGroup::default())
     }
 
     fn path(text: &str) -> SitePath<'static> {
         SitePath::parse(text.as_bytes()).unwrap().path.into_owned()
     }
 
-    fn json(text: &str) -> ListingRequest {
-        let page = ListingPage {
+    fn json(text: &str) -> ListingPage {
+        ListingPage {
             path: path(text),
             has_slash: true,
             format: ListingFormat::Json,
             sorting: Sorting::BY_NAME,
             has_archives: true,
-            etag_of: Arc::new(|_, _| None),
-        };
-        ListingRequest { page, may_read: Arc::new(|_| true) }
+            etag_of: Arc::new(|_| None),
+        }
+    }
+
+    fn all() -> ReadPermission {
+        Arc::new(|_| true)
     }
 
     fn tree(files: usize) -> tempfile::TempDir {
@@ -388,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn a_short_listing_is_whole_and_a_long_one_comes_in_pieces() {
+    fn a_short_listing_is_whole_and_a_long_one_comes_in_chunks() {
         for (files, is_whole) in [(3, true), (2000, false)] {
             let dir = tree(files);
             actix_rt::System::new().block_on(async {
-                let directories = directories(dir.path(), 1, LIMITS);
-                let body = directories.list(json("/d/"), None).await.unwrap();
+                let directories = directories(dir.path(), 1);
+                let body = directories.list(json("/d/"), all(), None).await.unwrap();
                 assert_eq!(body.size() != BodySize::Stream, is_whole, "{files}");
                 let bytes = to_bytes(body).await.unwrap();
                 let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -405,31 +290,31 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_under_way_at_once() {
+    fn no_more_than_the_limit_are_in_progress_at_once() {
         let dir = tree(2000);
         actix_rt::System::new().block_on(async {
-            let directories = directories(dir.path(), 1, LIMITS);
-            let long = directories.list(json("/d/"), None).await.unwrap();
-            assert_eq!(directories.permits_left(), 0);
-            assert_eq!(directories.list(json("/"), None).await.err(), Some(NoDirectory::Busy));
-            let archived = directories.archive(path("/"), ArchiveFormat::Zip, Arc::new(|_| true), None).await;
-            assert_eq!(archived.err(), Some(NoDirectory::Busy));
+            let directories = directories(dir.path(), 1);
+            let long = directories.list(json("/d/"), all(), None).await.unwrap();
+            assert_eq!(directories.permits.available_permits(), 0);
+            assert_eq!(directories.list(json("/"), all(), None).await.err(), Some(HttpError::Busy));
+            let archived = directories.archive(path("/"), ArchiveFormat::Zip, all(), None).await;
+            assert_eq!(archived.err(), Some(HttpError::Busy));
             to_bytes(long).await.unwrap();
-            assert!(directories.list(json("/"), None).await.is_ok(), "the last one has ended");
-            assert_eq!(directories.permits_left(), 1, "a listing that is whole is done with");
+            assert!(directories.list(json("/"), all(), None).await.is_ok(), "the last one has ended");
+            assert_eq!(directories.permits.available_permits(), 1, "a listing that is whole is done with");
         });
     }
 
     #[test]
-    fn a_rush_of_listings_waits_for_its_turn() {
+    fn a_rush_of_listings_waits_for_slots() {
         let dir = tree(100);
         actix_rt::System::new().block_on(async {
-            let directories = directories(dir.path(), 1, LIMITS);
+            let directories = directories(dir.path(), 1);
             let lists = (0..20).map(|_| {
                 let directories = directories.clone();
                 actix_rt::spawn(async move {
-                    let body = directories.list(json("/d/"), None).await?;
-                    Ok::<_, NoDirectory>(to_bytes(body).await.is_ok())
+                    let body = directories.list(json("/d/"), all(), None).await?;
+                    Ok::<_, HttpError>(to_bytes(body).await.is_ok())
                 })
             });
             for list in lists.collect::<Vec<_>>() {
@@ -439,17 +324,17 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_a_quarter_of_the_places_and_one_at_least() {
+    fn a_client_has_a_quarter_of_the_slots_and_one_at_least() {
         let dir = tree(0);
         std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
         actix_rt::System::new().block_on(async {
             for (at_once, share) in [(2, 1), (8, 2), (32, 8)] {
-                let directories = directories(dir.path(), at_once, LIMITS);
+                let directories = directories(dir.path(), at_once);
                 let archive = |client| {
                     let directories = directories.clone();
                     async move {
                         directories
-                            .archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), Some(client))
+                            .archive(path("/"), ArchiveFormat::Tar, all(), Some(client))
                             .await
                     }
                 };
@@ -459,59 +344,59 @@ mod tests {
                     under_way.push(body);
                 }
                 assert_eq!(under_way.len(), share, "of {at_once}");
-                assert_eq!(directories.list(json("/d/"), Some(greedy)).await.err(), Some(NoDirectory::Busy));
-                assert!(directories.list(json("/d/"), Some(other)).await.is_ok());
+                assert_eq!(directories.list(json("/d/"), all(), Some(greedy)).await.err(), Some(HttpError::Busy));
+                assert!(directories.list(json("/d/"), all(), Some(other)).await.is_ok());
                 assert_eq!(archive(other).await.is_ok(), at_once > 2, "one of two is for archives");
             }
         });
     }
 
     #[test]
-    fn archives_leave_places_for_listings() {
+    fn archives_leave_slots_for_listings() {
         let dir = tree(0);
         std::fs::write(dir.path().join("d/long"), vec![1; 3 << 20]).unwrap();
         actix_rt::System::new().block_on(async {
             for (at_once, archives) in [(2, 1), (4, 3), (32, 24)] {
-                let directories = directories(dir.path(), at_once, LIMITS);
+                let directories = directories(dir.path(), at_once);
                 let mut under_way = Vec::new();
                 let refused = loop {
-                    match directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await {
+                    match directories.archive(path("/"), ArchiveFormat::Tar, all(), None).await {
                         Ok(body) => under_way.push(body),
                         Err(why) => break why,
                     }
                 };
-                assert_eq!((refused, under_way.len()), (NoDirectory::Busy, archives));
-                assert!(directories.list(json("/d/"), None).await.is_ok(), "{at_once}");
+                assert_eq!((refused, under_way.len()), (HttpError::Busy, archives));
+                assert!(directories.list(json("/d/"), all(), None).await.is_ok(), "{at_once}");
             }
         });
     }
 
     #[test]
-    fn what_can_not_be_listed_or_archived_says_why() {
+    fn a_directory_that_cannot_be_listed_or_archived_has_an_error() {
         let dir = tree(3);
         actix_rt::System::new().block_on(async {
+            let usual = DirectoriesGroup::default;
             for limits in [
-                ArchiveLimits { entries: 2, ..LIMITS },
-                ArchiveLimits { bytes: 2, ..LIMITS },
-                ArchiveLimits { depth: 1, ..LIMITS },
+                DirectoriesGroup { archive_entries: Count::of(2), ..usual() },
+                DirectoriesGroup { archive_bytes: ByteCount::bytes(2), ..usual() },
+                DirectoriesGroup { archive_depth: Count::of(1), ..usual() },
             ] {
-                let directories = directories(dir.path(), 1, limits);
-                let archived =
-                    directories.archive(path("/"), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
-                assert_eq!(archived.err(), Some(NoDirectory::TooLarge), "{limits:?}");
+                let words = format!("{limits:?}");
+                let directories = limited(1, dir.path(), limits);
+                let archived = directories.archive(path("/"), ArchiveFormat::Tar, all(), None).await;
+                assert_eq!(archived.err(), Some(HttpError::TooLarge), "{words}");
             }
-            let directories = directories(dir.path(), 1, LIMITS);
+            let directories = directories(dir.path(), 1);
             for text in ["/none/", "/d/0", "/d/0/1"] {
                 assert_eq!(
-                    directories.list(json(text), None).await.err(),
-                    Some(NoDirectory::Missing),
+                    directories.list(json(text), all(), None).await.err(),
+                    Some(HttpError::NotFound),
                     "{text}"
                 );
-                let archived =
-                    directories.archive(path(text), ArchiveFormat::Tar, Arc::new(|_| true), None).await;
-                assert_eq!(archived.err(), Some(NoDirectory::Missing), "{text}");
+                let archived = directories.archive(path(text), ArchiveFormat::Tar, all(), None).await;
+                assert_eq!(archived.err(), Some(HttpError::NotFound), "{text}");
             }
-            assert_eq!(directories.permits_left(), 1, "a refusal keeps nothing");
+            assert_eq!(directories.permits.available_permits(), 1, "a refusal keeps nothing");
         });
     }
 
@@ -521,9 +406,8 @@ mod tests {
         std::fs::write(dir.path().join("d/a"), vec![1; 3 << 20]).unwrap();
         std::fs::write(dir.path().join("d/b"), b"four").unwrap();
         actix_rt::System::new().block_on(async {
-            let directories = directories(dir.path(), 1, LIMITS);
-            let body =
-                directories.archive(path("/d"), ArchiveFormat::Tar, Arc::new(|_| true), None).await.unwrap();
+            let directories = directories(dir.path(), 1);
+            let body = directories.archive(path("/d"), ArchiveFormat::Tar, all(), None).await.unwrap();
             std::fs::write(dir.path().join("d/b"), b"fifth").unwrap();
             let error = to_bytes(body).await.unwrap_err();
             assert_eq!(error.to_string(), "/d/b changed while it was archived");

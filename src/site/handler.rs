@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::files::{Files, Lookup};
+use crate::files::{Asset, Lookup};
 use crate::http::digest::Algorithm;
 use crate::http::method::Method;
 use crate::http::query::QueryOptions;
@@ -16,46 +16,15 @@ use crate::net::prerendered::PrerenderedResponse;
 use crate::site::access::admit;
 use crate::site::cors::{mark_cors, preflight};
 use crate::site::error::HttpError;
-use crate::site::error_pages::{ErrorResponder, policy_of};
 use crate::site::integrity::{checksum_file, checksums, known_checksums, verify};
 use crate::site::reply::{ReplyBody, download, options, reply};
 use crate::site::representation::{SendFailure, answer_for, choose, needs_body, open, select};
 use crate::site::request_facts::RequestHeaders;
 use crate::site::resolution::{EarlyResponse, Resolved};
-use crate::site::resolver::Resolver;
-use crate::site::settings::{SiteContext, SiteSettings};
+use crate::site::settings::Site;
 use crate::telemetry::access_log::record::CacheResult;
-use crate::telemetry::metrics::lookups::WorkerLookups;
-
-/// The site as one worker serves it. A reload makes another one.
-pub struct Site {
-    pub(super) context: Rc<SiteContext>,
-    pub(super) resolver: Resolver,
-    pub(super) errors: ErrorResponder,
-}
 
 impl Site {
-    /// Serves `files` by `settings`.
-    pub fn new(files: Files, settings: SiteSettings) -> Rc<Self> {
-        Self::with_lookups(files, settings, Arc::default())
-    }
-
-    /// The same; hits and misses of the path cache are counted in `lookups`.
-    pub(crate) fn with_lookups(
-        files: Files,
-        settings: SiteSettings,
-        lookups: Arc<WorkerLookups>,
-    ) -> Rc<Self> {
-        let context = Rc::new(SiteContext { files, settings });
-        let resolver = Resolver::new(Rc::clone(&context), lookups);
-        let errors = ErrorResponder::new(Rc::clone(&context));
-        Rc::new(Self { context, resolver, errors })
-    }
-
-    pub(crate) fn settings(&self) -> &SiteSettings {
-        &self.context.settings
-    }
-
     /// Answers a request that no route of the App has taken.
     pub async fn serve(self: Rc<Self>, request: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
         let (request, _payload) = request.into_parts();
@@ -73,17 +42,17 @@ impl Site {
                 None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             Method::Options => Ok(self.options(request)),
-            Method::NotAllowed => Err(EarlyResponse::error(HttpError::MethodNotAllowed)),
-            Method::NotImplemented => Err(EarlyResponse::error(HttpError::NotImplemented)),
+            Method::NotAllowed => Err(self.error(request, HttpError::MethodNotAllowed)),
+            Method::NotImplemented => Err(self.error(request, HttpError::NotImplemented)),
         };
         let mut response = match answer {
             Ok(response) => response,
-            Err(early) => match self.errors.respond_at_once(early, is_head) {
+            Err(early) => match self.early_response_at_once(early, is_head) {
                 Ok(response) => response,
-                Err(early) => Box::pin(self.errors.respond(early, request, is_head)).await,
+                Err(early) => Box::pin(self.early_response(early, request, is_head)).await,
             },
         };
-        if let Some(cached) = cached.get().filter(|_| self.settings().logs_requests) {
+        if let Some(cached) = cached.get().filter(|_| self.settings.logs_requests) {
             PrerenderedResponse::set_cache_result(&mut response, cached);
         }
         response
@@ -97,18 +66,16 @@ impl Site {
         is_head: bool,
         cached: &Cell<Option<CacheResult>>,
     ) -> Option<Result<HttpResponse, EarlyResponse>> {
-        let SiteContext { files, settings } = &*self.context;
-        if settings.verifies() || request.uri().query().is_some() {
+        let files = &self.settings.files;
+        if self.settings.verifies() || request.uri().query().is_some() {
             return None;
         }
         let known = self
-            .resolver
             .find_cached(request, false, cached)
-            .filter(|known| known.is_public && !known.is_due_for_touch)?;
+            .filter(|known| known.path.is_public && !known.is_due_for_touch)?;
         let Lookup::File(asset) = &known.lookup else {
-            let early =
-                self.resolver.check_absent(&known.name, &known.lookup, known.wants_directory).err()?;
-            self.resolver.count_hit(&known);
+            let early = self.check_absent(&known.path, &known.lookup).err()?;
+            self.count_hit(&known);
             return Some(Err(early));
         };
         let headers = RequestHeaders::of(request.headers());
@@ -125,15 +92,15 @@ impl Site {
         let handle = if form.is_on_heap() {
             None
         } else if needs_body(&answer, is_head) {
-            Some(files.open_handle(form).filter(|handle| handle.is_version(&form.version))?)
+            Some(files.open_handle(form).filter(|handle| handle.is_unchanged().unwrap_or(false))?)
         } else {
             files.is_current(form).then_some(None)?
         };
         let checksums = known_checksums(form, &headers)?;
-        let body = ReplyBody { asset: form, handle, sendfile_from: self.sendfile_from(), checksums };
+        let body = ReplyBody { asset: form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
         let mut response = reply(answer, &body, is_head).ok()?; // 4 status, headers, body
         mark_cors(&asset.policy, &mut response);
-        self.resolver.count_hit(&known);
+        self.count_hit(&known);
         Some(Ok(response))
     }
 
@@ -148,8 +115,8 @@ impl Site {
         let query = request.uri().query().unwrap_or_default();
         let options = QueryOptions::parse(query.as_bytes());
         for _ in 0..CHANGED_TRIES {
-            let resolved = self.resolver.resolve(request, &options, cached).await?; // 1 where
-            admit(&self.context, request, &resolved.name.path).await?;
+            let resolved = self.resolve(request, &options, cached).await?; // 1 where
+            admit(&self.settings, request, &resolved.name.path).await?;
             match self.send(&resolved, request, &headers, &options, is_head).await {
                 Ok(mut response) => {
                     mark_cors(&resolved.asset.policy, &mut response);
@@ -158,13 +125,13 @@ impl Site {
                 // The file changed after its name was checked: its new version is looked up.
                 Err(SendFailure::Changed) => resolved.name.invalidate(),
                 Err(SendFailure::Error(error)) => {
-                    let varies = resolved.asset.variants.is_some();
-                    let policy = Some(Arc::clone(&resolved.asset.policy));
+                    let Asset { policy, variants, .. } = &*resolved.asset;
+                    let (policy, varies) = (Arc::clone(policy), variants.is_some());
                     return Err(EarlyResponse::Error { error, policy, varies });
                 }
             }
         }
-        Err(EarlyResponse::error(HttpError::Busy))
+        Err(self.error(request, HttpError::Busy))
     }
 
     async fn send(
@@ -175,13 +142,13 @@ impl Site {
         options: &QueryOptions<'_>,
         is_head: bool,
     ) -> Result<HttpResponse, SendFailure> {
-        let SiteContext { files, settings } = &*self.context;
-        let asset = &resolved.asset;
+        let (settings, asset) = (&self.settings, &resolved.asset);
+        let files = &settings.files;
         if settings.verifies() {
-            verify(&self.context, asset).await?;
+            verify(settings, asset).await?;
         }
         if let Some(name) = &options.digest {
-            return checksum_file(&self.context, asset, name, is_head).await;
+            return checksum_file(settings, asset, name, is_head).await;
         }
         let form = select(files, asset, headers).await?; // 2 which bytes
         if resolved.is_due_for_touch {
@@ -190,7 +157,7 @@ impl Site {
         if form.etag.is_weak() {
             files.start_digest(&form, Algorithm::Sha256);
         }
-        let checksums = checksums(&self.context, &form, headers, is_head).await;
+        let checksums = checksums(settings, &form, headers, is_head).await;
         let answer = answer_for(asset, &form, headers, is_head); // 3 how much of them (pure)
         let handle = if needs_body(&answer, is_head) {
             open(files, &form, request).await?
@@ -199,7 +166,8 @@ impl Site {
         } else {
             return Err(SendFailure::Changed);
         };
-        let body = ReplyBody { asset: &form, handle, sendfile_from: self.sendfile_from(), checksums };
+        let body =
+            ReplyBody { asset: &form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
         let mut response = reply(answer, &body, is_head)?; // 4 status, headers, body
         if let Some(fallback) = &resolved.fallback {
             fallback.correct_headers(asset, &mut response);
@@ -212,16 +180,12 @@ impl Site {
 
     /// Answers OPTIONS, and with it preflight requests.
     fn options(&self, request: &HttpRequest) -> HttpResponse {
-        let policy = policy_of(self.settings(), request);
+        let policy = self.settings.policy_of(request);
         preflight(&policy, request.headers()).unwrap_or_else(|| {
             let mut response = options(&policy);
             mark_cors(&policy, &mut response);
             response
         })
-    }
-
-    fn sendfile_from(&self) -> u64 {
-        self.settings().sending.sendfile_from.get()
     }
 }
 

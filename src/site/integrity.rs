@@ -12,7 +12,7 @@ use crate::site::error::HttpError;
 use crate::site::reply::{Checksums, text};
 use crate::site::representation::SendFailure;
 use crate::site::request_facts::RequestHeaders;
-use crate::site::settings::SiteContext;
+use crate::site::settings::SiteSettings;
 
 /// Returns the known checksums of `form`; `None` if the client or a rule wants particular ones.
 pub(crate) fn known_checksums(form: &Asset, headers: &RequestHeaders<'_>) -> Option<Checksums> {
@@ -23,7 +23,7 @@ pub(crate) fn known_checksums(form: &Asset, headers: &RequestHeaders<'_>) -> Opt
 /// Returns the wanted checksums as far as they are known, else the known ones. HEAD with a wanted digest waits; a small file in
 /// memory is hashed at once.
 pub(crate) async fn checksums(
-    context: &SiteContext,
+    settings: &SiteSettings,
     form: &Arc<Asset>,
     headers: &RequestHeaders<'_>,
     is_head: bool,
@@ -38,7 +38,7 @@ pub(crate) async fn checksums(
     let mut checksums = Vec::new();
     for algorithm in wanted.into_iter().flatten() {
         let waits = is_head && headers.digest.is_some();
-        if let Some(digest) = checksum(context, form, algorithm, waits).await {
+        if let Some(digest) = checksum(settings, form, algorithm, waits).await {
             checksums.push((algorithm, digest));
         }
     }
@@ -46,7 +46,7 @@ pub(crate) async fn checksums(
 }
 
 async fn checksum(
-    context: &SiteContext,
+    settings: &SiteSettings,
     form: &Arc<Asset>,
     algorithm: Algorithm,
     waits: bool,
@@ -54,37 +54,37 @@ async fn checksum(
     if let Some(known) = form.digests.get(algorithm) {
         return Some(Arc::clone(known));
     }
-    if let Some(digest) = context.files.digest_if_short(form, algorithm) {
+    if let Some(digest) = settings.files.digest_if_short(form, algorithm) {
         return Some(digest);
     }
     if waits {
-        let wait = context.settings.integrity.digest_wait.get();
-        return context.files.digest(form, algorithm, wait).await.ok();
+        let wait = settings.config.integrity.digest_wait.get();
+        return settings.files.digest(form, algorithm, wait).await.ok();
     }
     // Later requests find it known.
-    context.files.start_digest(form, algorithm);
+    settings.files.start_digest(form, algorithm);
     None
 }
 
 /// Makes the line that `sha256sum` would print of the file.
 pub(crate) async fn checksum_file(
-    context: &SiteContext,
+    settings: &SiteSettings,
     asset: &Arc<Asset>,
     name: &[u8],
     is_head: bool,
 ) -> Result<HttpResponse, SendFailure> {
     let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
-    let digest = context.files.digest(asset, algorithm, context.settings.integrity.digest_wait.get()).await?;
+    let digest = settings.files.digest(asset, algorithm, settings.config.integrity.digest_wait.get()).await?;
     let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
     Ok(text(&asset.policy, &line, is_head))
 }
 
 /// Waits until the file is known to match its checksum file.
-pub(crate) async fn verify(context: &SiteContext, asset: &Arc<Asset>) -> Result<(), SendFailure> {
-    match context.files.is_verified(asset, context.settings.integrity.digest_wait.get()).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(HttpError::Failed.into()),
-        Err(why) => Err(why.into()),
+pub(crate) async fn verify(settings: &SiteSettings, asset: &Arc<Asset>) -> Result<(), SendFailure> {
+    let wait = settings.config.integrity.digest_wait.get();
+    match settings.files.is_verified(asset, wait).await? {
+        true => Ok(()),
+        false => Err(HttpError::Failed.into()),
     }
 }
 

@@ -10,10 +10,9 @@ use crate::limits::client_limits::AdmissionOutcome;
 use crate::site::access::{admit_target, apply_cache_policy, is_public, keep_private};
 use crate::site::cors::{add_cors, mark_cors};
 use crate::site::error::HttpError;
-use crate::site::error_pages::policy_of;
-use crate::site::handler::Site;
 use crate::site::https_policy::Rejection;
-use crate::site::reply::{add_lines, moved, redirect};
+use crate::site::reply::{add_lines, redirect};
+use crate::site::settings::Site;
 
 /// What a middleware wraps: the next middleware, or the site.
 pub(crate) type Next = boxed::RcService<ServiceRequest, ServiceResponse, Error>;
@@ -24,7 +23,7 @@ pub(crate) type Outcome = Result<ServiceResponse, Error>;
 /// Adds `Strict-Transport-Security` (RFC 6797), and `Vary` if `X-Forwarded-Proto` decides about it.
 pub(crate) async fn transport_security(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
     let mut response = next.call(request).await?;
-    let policy = &site.settings().services.https_policy;
+    let policy = &site.settings.https_policy;
     let lines = [policy.transport_security(response.request()), policy.vary(response.request())];
     for line in lines.into_iter().flatten() {
         add_lines(response.response_mut(), line);
@@ -42,14 +41,14 @@ pub(crate) async fn cors(_: &Site, request: ServiceRequest, next: &Next) -> Outc
 /// Answers 429 to clients over a request limit. Other responses carry their permit, which the connection holds until all is
 /// sent.
 pub(crate) async fn admission(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
-    let Some(admission) = site.settings().services.limits.admit(request.request()) else {
+    let Some(admission) = site.settings.limits.admit(request.request()) else {
         return next.call(request).await;
     };
     let AdmissionOutcome { outcome, lines } = *admission;
     let mut response = match &outcome {
         Ok(_) => next.call(request).await?,
         Err(exceeded) => {
-            let policy = policy_of(site.settings(), request.request());
+            let policy = site.settings.policy_of(request.request());
             let error = HttpError::TooManyRequests(exceeded.retry_after);
             let mut response = error.respond(is_head(&request), &policy, false);
             mark_cors(&policy, &mut response);
@@ -67,13 +66,15 @@ pub(crate) async fn admission(site: &Site, request: ServiceRequest, next: &Next)
 
 /// Redirects plain HTTP to https, and rejects suspicious queries.
 pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
-    let settings = site.settings();
-    let Some(rejection) = settings.services.https_policy.check(request.request()) else {
+    let settings = &site.settings;
+    let Some(rejection) = settings.https_policy.check(request.request()) else {
         return next.call(request).await;
     };
-    let (policy, is_head) = (policy_of(settings, request.request()), is_head(&request));
+    let (policy, is_head) = (settings.policy_of(request.request()), is_head(&request));
     let mut response = match rejection {
-        Rejection::ToHttps(location) if is_read(&request) => moved(&policy, &location),
+        Rejection::ToHttps(location) if is_read(&request) => {
+            redirect(StatusCode::MOVED_PERMANENTLY, &policy, &location)
+        }
         // At a 301 clients would turn any other method into GET.
         Rejection::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
         Rejection::UnknownHost => HttpError::UnknownHost.respond(is_head, &policy, false),
@@ -89,14 +90,14 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
 /// Checks the requested path by the access rules, and keeps the responses of closed paths out of caches. The resolver checks
 /// the paths that answer for it.
 pub(crate) async fn authentication(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
-    let is_open = !is_read(&request) || site.resolver.is_known_public(request.request());
-    let admitted = if is_open { Ok(()) } else { admit_target(&site.context, request.request()).await };
+    let is_open = !is_read(&request) || site.is_known_public(request.request());
+    let admitted = if is_open { Ok(()) } else { admit_target(&site.settings, request.request()).await };
     let (request, mut response) = match admitted {
         Ok(()) => next.call(request).await?.into_parts(),
         Err(early) => {
             let is_head = is_head(&request);
             let (request, _payload) = request.into_parts();
-            let response = site.errors.respond(early, &request, is_head).await;
+            let response = site.early_response(early, &request, is_head).await;
             (request, response)
         }
     };

@@ -1,7 +1,7 @@
 //! One request: path to file, access, listing or archive, response.
 
 pub(crate) mod access;
-pub mod archive;
+pub(crate) mod archive;
 pub(crate) mod cors;
 pub(crate) mod directory;
 pub mod directory_jobs;
@@ -10,7 +10,7 @@ pub(crate) mod error_pages;
 pub mod handler;
 pub(crate) mod https_policy;
 pub(crate) mod integrity;
-pub mod listing;
+pub(crate) mod listing;
 pub(crate) mod middleware;
 pub(crate) mod path_cache;
 pub(crate) mod reply;

@@ -60,7 +60,7 @@ pub(crate) fn reply(
             Bytes::from_static(b"\r\n"),
         ),
         Answer::PreconditionFailed => return Err(HttpError::PreconditionFailed),
-        Answer::NotSatisfiable => return Err(HttpError::NotSatisfiable(asset.length())),
+        Answer::NotSatisfiable => return Err(HttpError::NotSatisfiable(asset.length)),
     };
     if !source.checksums.is_empty() {
         add_lines(&mut response, &integrity(&source.checksums, is_whole));
@@ -80,17 +80,12 @@ pub(crate) fn page(
     let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
     fields.extend_from_slice(format!("cache-control: no-cache\r\n{BASELINE_LINES}").as_bytes());
     let (fields, tail) = (Bytes::from(fields), asset.headers.description());
-    if is_head || asset.length() == 0 {
+    if is_head || asset.length == 0 {
         return PrerenderedResponse::head(status, fields, tail);
     }
     let mut segments = Segments::default();
-    segments.push(source.segment(0..asset.length()));
+    segments.push(source.segment(0..asset.length));
     PrerenderedResponse::segments(status, fields, tail, segments, paced(policy))
-}
-
-/// The permanent redirect to another spelling of the same name.
-pub(crate) fn moved(policy: &PathPolicy, location: &str) -> HttpResponse {
-    redirect(StatusCode::MOVED_PERMANENTLY, policy, location)
 }
 
 /// A redirect.
@@ -169,14 +164,14 @@ fn integrity(checksums: &Checksums, is_whole: bool) -> String {
 
 fn whole(source: &ReplyBody<'_>, is_head: bool) -> HttpResponse {
     let asset = source.asset;
-    if is_head || asset.length() == 0 {
+    if is_head || asset.length == 0 {
         return PrerenderedResponse::head(StatusCode::OK, asset.headers.head(), Bytes::new());
     }
     if let Some((block, body_at)) = asset.heap_response() {
         return PrerenderedResponse::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
     }
     let mut segments = Segments::default();
-    segments.push(source.segment(0..asset.length()));
+    segments.push(source.segment(0..asset.length));
     PrerenderedResponse::segments(
         StatusCode::OK,
         asset.headers.head(),
@@ -190,7 +185,7 @@ fn part(range: ByteRange, source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let mut tail = Vec::with_capacity(128);
     tail.extend_from_slice(b"content-range: ");
-    range.push_content_range(asset.length(), &mut tail);
+    range.push_content_range(asset.length, &mut tail);
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", range.len()).as_bytes());
     let mut segments = Segments::default();
     segments.push(source.segment(range.start()..range.end()));
@@ -202,7 +197,7 @@ fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
     let asset = source.asset;
     let media_type = asset.headers.media_type().as_bytes();
     let framed =
-        Multipart { ranges, media_type, total: asset.length(), boundary: Boundary::new(random_u128()) };
+        Multipart { ranges, media_type, total: asset.length, boundary: Boundary::new(random_u128()) };
     let mut tail = b"content-type: ".to_vec();
     tail.extend_from_slice(&framed.content_type());
     tail.extend_from_slice(format!("\r\ncontent-length: {}\r\n\r\n", framed.content_length()).as_bytes());

@@ -69,15 +69,15 @@ pub(crate) async fn select(
 
 /// Decides how much of `form`, an encoding of `asset` or `asset` itself, the client gets.
 pub(crate) fn answer_for(asset: &Asset, form: &Asset, headers: &RequestHeaders<'_>, is_head: bool) -> Answer {
-    let dates_are_strong = form.last_modified().is_some_and(|date| form.version.is_of(date))
+    let dates_are_strong = form.modified.is_some_and(|date| form.version.is_of(date))
         && form.encoding.is_none()
         && !may_differ(asset, headers);
     let facts = Representation {
-        length: form.length(),
-        etag: form.etag(),
-        last_modified: form.last_modified(),
+        length: form.length,
+        etag: &form.etag,
+        last_modified: form.modified,
         dates_are_strong,
-        media_type: form.headers().media_type().as_bytes(),
+        media_type: form.headers.media_type().as_bytes(),
     };
     decide(&headers.facts(is_head), &facts)
 }
@@ -102,7 +102,7 @@ pub(crate) async fn open(
         None => files.handle(asset).await?,
     };
     match handle {
-        Some(handle) if !handle.is_version(&asset.version) => Err(Unavailable::Changed),
+        Some(handle) if !handle.is_unchanged().unwrap_or(false) => Err(Unavailable::Changed),
         None if is_copied(request) => Err(Unavailable::Busy),
         handle => Ok(handle),
     }

@@ -10,7 +10,10 @@ use crate::config::policy::rules::PathPolicy;
 use crate::files::{Asset, Lookup, Name};
 use crate::http::cache_control;
 use crate::http::target::SitePath;
+use crate::site::cors::mark_cors;
 use crate::site::error::HttpError;
+use crate::site::path_cache::CachedPath;
+use crate::site::reply::redirect;
 
 /// A file that a request path resolves to.
 pub(crate) struct Resolved {
@@ -32,7 +35,7 @@ pub(crate) struct Fallback {
 
 impl Fallback {
     pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
-        let guess = |name| cache_control::default_for(name, asset.headers().media_type());
+        let guess = |name| cache_control::default_for(name, asset.headers.media_type());
         let is_guessed = asset.policy.cache_control().is_none();
         let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(requested.file_name()) != cache_control::IMMUTABLE;
@@ -54,11 +57,8 @@ impl Fallback {
 
 /// What the worker's path cache knows of a path.
 pub(crate) struct CachedResolution {
-    pub(crate) name: Arc<Name>,
+    pub(crate) path: CachedPath,
     pub(crate) lookup: Lookup,
-    pub(crate) wants_directory: bool,
-    /// No access rule closes the path.
-    pub(crate) is_public: bool,
     /// The caches have to learn of this use.
     pub(crate) is_due_for_touch: bool,
     /// Index in the path cache.
@@ -68,26 +68,27 @@ pub(crate) struct CachedResolution {
 /// A response that is made without the requested file.
 pub(crate) enum EarlyResponse {
     /// A redirect, a listing or an archive.
-    Response { response: Box<HttpResponse>, policy: Arc<PathPolicy> },
-    /// An error; `varies` if the file was available in several encodings. `None`: the policy of the request path holds.
-    Error { error: HttpError, policy: Option<Arc<PathPolicy>>, varies: bool },
-    /// Another file, sent with `status`.
-    Page { asset: Arc<Asset>, status: StatusCode, policy: Arc<PathPolicy> },
+    Response(Box<HttpResponse>),
+    /// An error under the policy of a path; `varies` if the file was available in several encodings.
+    Error { error: HttpError, policy: Arc<PathPolicy>, varies: bool },
+    /// Another file, sent with this status.
+    Page(Arc<Asset>, StatusCode),
 }
 
 impl EarlyResponse {
-    /// An error under the policy of the request path.
-    pub(crate) fn error(error: HttpError) -> Self {
-        Self::Error { error, policy: None, varies: false }
+    /// An error under `policy`.
+    pub(crate) fn error(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
+        Self::Error { error, policy: Arc::clone(policy), varies: false }
     }
 
-    /// An error under `policy`.
-    pub(crate) fn error_under(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
-        Self::Error { error, policy: Some(Arc::clone(policy)), varies: false }
+    /// A redirect under `policy`.
+    pub(crate) fn redirect(policy: &Arc<PathPolicy>, status: StatusCode, location: &str) -> Self {
+        Self::response(policy, redirect(status, policy, location))
     }
 
     /// A response under `policy`.
-    pub(crate) fn response(policy: &Arc<PathPolicy>, response: HttpResponse) -> Self {
-        Self::Response { response: response.into(), policy: Arc::clone(policy) }
+    pub(crate) fn response(policy: &Arc<PathPolicy>, mut response: HttpResponse) -> Self {
+        mark_cors(policy, &mut response);
+        Self::Response(response.into())
     }
 }

@@ -1,48 +1,40 @@
-//! Settings of the site that a reload can replace, and what a request is served from.
+//! Settings of the site that a reload can replace, and the site as one worker serves it.
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
+
 use crate::auth::access::Authenticator;
-use crate::config::policy::rules::Rules;
-use crate::config::{
-    Config, CredentialFiles, IntegrityGroup, LoadedConfig, ResolvedLimits, SendingGroup, SiteGroup,
-    TrailingSlash, Verify,
-};
-use crate::files::Files;
+use crate::config::policy::rules::PathPolicy;
+use crate::config::{Config, LoadedConfig, TrailingSlash, Verify};
+use crate::files::{Files, Name};
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::Limits;
 use crate::net::request_log::RequestLogOptions;
-use crate::site::directory_jobs::{DirectoryJobs, DirectorySettings};
+use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
+use crate::site::path_cache::PathCache;
+use crate::telemetry::metrics::worker::WorkerMetrics;
 
-/// Per-site settings that a reload can replace. Built once from `Config`; immutable. Cheap to clone.
+/// What a site is served from, and by which settings. Immutable; a reload makes another one. Cheap to clone.
+///
+/// Decision: docs/decisions/013-reload-as-one-value.md.
 #[derive(Clone)]
 pub struct SiteSettings {
-    /// Dotfiles, index and trailing slashes.
-    pub site: Arc<SiteGroup>,
-    /// From which length a body is sent by `sendfile`.
-    pub sending: Arc<SendingGroup>,
-    /// Verification, and how long a request waits for a checksum.
-    pub integrity: Arc<IntegrityGroup>,
-    /// Headers, access and fallbacks by path.
-    pub rules: Arc<Rules>,
+    /// The files with their rules.
+    pub files: Files,
+    /// The configuration in effect.
+    pub config: Arc<Config>,
     /// The redirects and rewrites of the site.
     pub redirects: Arc<Redirects>,
     /// True if a rule closes some path.
     pub(crate) has_access_rules: bool,
-    /// True if a listed directory can be downloaded as an archive.
-    pub offers_archives: bool,
     /// True if the access log gets a line for each request.
-    pub logs_requests: bool,
-    /// What outlives a reload.
-    pub services: SiteServices,
-}
-
-/// Parts of the site with threads, places or counts, which a reload keeps. Cheap to clone; clones share them.
-#[derive(Clone)]
-pub struct SiteServices {
+    pub(crate) logs_requests: bool,
     /// Redirects to https, the query filter and Strict-Transport-Security.
     pub https_policy: HttpsPolicy,
     /// Decides who may open closed paths.
@@ -53,93 +45,85 @@ pub struct SiteServices {
     pub directories: DirectoryJobs,
 }
 
-/// Files that are read with the configuration.
-pub struct SiteFiles<'a> {
-    /// What `_redirects` in the root says.
-    pub redirects: Arc<Redirects>,
-    /// Passwords, tokens and keys of signed URLs.
-    pub credentials: &'a CredentialFiles,
-}
-
-impl<'a> SiteFiles<'a> {
-    /// The files that were read with `loaded`.
-    pub(crate) fn of(loaded: &'a LoadedConfig) -> Self {
-        Self { redirects: Arc::clone(&loaded.redirects), credentials: &loaded.access }
-    }
-}
-
-/// What the requests of one worker are served from.
-pub(crate) struct SiteContext {
-    pub(crate) files: Files,
+/// The site as one worker serves it. A reload makes another one.
+pub struct Site {
     pub(crate) settings: SiteSettings,
+    pub(super) path_cache: RefCell<PathCache>,
+    /// Names of `404.html`, `403.html` and `50x.html`, once they have been looked up.
+    pub(super) error_pages: RefCell<[Option<Arc<Name>>; 3]>,
+    /// Counts hits and misses of the path cache.
+    pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl SiteSettings {
-    /// Builds the settings for `files`, with `client_limits`.
+    /// Builds the settings for `files`, with `limits` on clients.
     ///
     /// # Errors
     /// If threads cannot be started.
-    pub fn new(
-        config: &Config,
-        limits: &ResolvedLimits,
-        files: &Files,
-        client_limits: &Limits,
-        read: SiteFiles<'_>,
-    ) -> io::Result<Self> {
-        let services = SiteServices {
-            https_policy: HttpsPolicy::new(config),
-            authenticator: Authenticator::new(config, read.credentials)?,
-            limits: client_limits.clone(),
-            directories: DirectoryJobs::new(files.clone(), DirectorySettings::of(config, limits))?,
-        };
-        Ok(Self::with(config, files, read.redirects, services))
-    }
-
-    /// Builds the settings of another configuration. Threads, places and counts are kept.
-    #[must_use]
-    pub fn reconfigured(
-        &self,
-        config: &Config,
-        limits: &ResolvedLimits,
-        files: &Files,
-        read: SiteFiles<'_>,
-    ) -> Self {
-        let SiteServices { https_policy, authenticator, limits: client_limits, directories } = &self.services;
-        let services = SiteServices {
-            https_policy: https_policy.reconfigured(config),
-            authenticator: authenticator.reconfigured(config, read.credentials),
-            limits: client_limits.clone(),
-            directories: directories.reconfigured(files.clone(), DirectorySettings::of(config, limits)),
-        };
-        Self::with(config, files, read.redirects, services)
-    }
-
-    fn with(config: &Config, files: &Files, redirects: Arc<Redirects>, services: SiteServices) -> Self {
-        Self {
-            site: Arc::clone(&config.site),
-            sending: Arc::clone(&config.sending),
-            integrity: Arc::clone(&config.integrity),
-            rules: Arc::clone(&files.loader.rules),
-            redirects,
+    pub fn new(loaded: &LoadedConfig, files: Files, limits: &Limits) -> io::Result<Self> {
+        let config = Arc::new(loaded.config.clone());
+        Ok(Self {
+            redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
-            offers_archives: config.directories.archive.is_on(),
-            logs_requests: RequestLogOptions::of(config).is_written,
-            services,
+            logs_requests: RequestLogOptions::of(&config).is_written,
+            https_policy: HttpsPolicy::new(&config),
+            authenticator: Authenticator::new(&config, &loaded.access)?,
+            limits: limits.clone(),
+            directories: DirectoryJobs::new(files.clone(), &config, loaded.limits.directories)?,
+            files,
+            config,
+        })
+    }
+
+    /// Builds the settings for another `config`, with the redirects and credentials of `loaded`. Threads, slots and counts are kept.
+    #[must_use]
+    pub fn reconfigured(&self, config: Arc<Config>, loaded: &LoadedConfig, files: Files) -> Self {
+        Self {
+            redirects: Arc::clone(&loaded.redirects),
+            has_access_rules: files.loader.rules.close_anything(),
+            logs_requests: RequestLogOptions::of(&config).is_written,
+            https_policy: self.https_policy.reconfigured(&config),
+            authenticator: self.authenticator.reconfigured(&config, &loaded.access),
+            limits: self.limits.clone(),
+            directories: self.directories.reconfigured(files.clone(), &config),
+            files,
+            config,
         }
     }
 
     /// True if files with a checksum file are verified before they are sent.
     pub(crate) fn verifies(&self) -> bool {
-        self.integrity.verify == Verify::Serve
+        self.config.integrity.verify == Verify::Serve
+    }
+
+    /// Bodies of at least this many bytes are sent by `sendfile`.
+    pub(crate) fn sendfile_from(&self) -> u64 {
+        self.config.sending.sendfile_from.get()
     }
 
     /// Returns the path of a directory's index file.
     pub(crate) fn index_of(&self, directory: &SitePath<'_>) -> SitePath<'static> {
-        directory.index(self.site.index.as_str())
+        directory.index(self.config.site.index.as_str())
     }
 
     /// True if a path that ends in a slash needs no redirect to the one without.
     pub(crate) fn allows_slash(&self, path: &SitePath<'_>) -> bool {
-        self.site.trailing_slash == TrailingSlash::Add || path.is_root()
+        self.config.site.trailing_slash == TrailingSlash::Add || path.is_root()
+    }
+
+    /// Returns the policy of the path that a request names, whether or not there is a file.
+    pub(crate) fn policy_of(&self, request: &HttpRequest) -> Arc<PathPolicy> {
+        match SitePath::parse(request.uri().path().as_bytes()) {
+            Ok(target) => self.files.loader.rules.policy(&target.path),
+            Err(_) => self.files.loader.rules.site_wide(),
+        }
+    }
+}
+
+impl Site {
+    /// Serves by `settings`; hits and misses of the path cache are counted in `metrics`.
+    pub fn new(settings: SiteSettings, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        let path_cache = RefCell::new(PathCache::new());
+        Rc::new(Self { settings, path_cache, error_pages: RefCell::default(), metrics })
     }
 }

@@ -1,92 +1,92 @@
 //! Bodies of unknown length, made chunk by chunk on a thread that may block.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use crate::sys::blocking_pool::BlockingPool;
 
-/// Makes a body chunk by chunk.
-pub(crate) trait ChunkSource: Send + 'static {
-    /// Returns the next chunk, which may be empty; `None` after the last. Blocks.
-    ///
-    /// # Errors
-    /// If the body cannot be finished: the response is then cut.
-    fn next(&mut self) -> io::Result<Option<Bytes>>;
-}
-
-/// A body that a producer makes while it is sent.
+/// A body that is made while it is sent.
 ///
 /// The next chunk is made while the last one is sent, and no further one until the connection wants it: a slow client holds
 /// two chunks, and no thread.
 ///
 /// Decision: docs/decisions/023-streamed-bodies.md.
-pub(crate) struct StreamedBody<P: ChunkSource> {
-    state: State<P>,
+struct StreamedBody {
+    state: State,
     /// The chunk that was made before the response began.
     first: Option<Bytes>,
     pool: Arc<BlockingPool>,
 }
 
-/// A producer with its permit.
-pub(crate) struct Admitted<P> {
-    producer: P,
-    _permit: OwnedSemaphorePermit,
+/// The first chunk of a body, and the source of the rest; `None` if that was all.
+pub(crate) struct FirstChunk {
+    first: Bytes,
+    rest: Option<ChunkSource>,
 }
 
-/// A body's first chunk, and the producer of the rest; `None` if that was all.
-pub(crate) struct FirstChunk<P> {
-    pub(crate) first: Bytes,
-    pub(crate) rest: Option<Box<Admitted<P>>>,
+/// Makes the chunks of a body, which may be empty. May block. An error means that the body cannot be finished: the response is
+/// then cut.
+struct ChunkSource {
+    chunks: Box<dyn Iterator<Item = io::Result<Bytes>> + Send>,
+    /// Permits that are held as long as chunks may follow.
+    _permits: Box<dyn Any + Send>,
 }
 
-enum State<P> {
-    Idle(Box<Admitted<P>>),
-    Working(JoinHandle<ProducedChunk<P>>),
+enum State {
+    Idle(ChunkSource),
+    /// Makes the next chunk; the source comes back unless it has ended.
+    Working(JoinHandle<(Option<ChunkSource>, Option<io::Result<Bytes>>)>),
     Done,
 }
 
-/// The producer unless it has ended, and its chunk.
-type ProducedChunk<P> = (Option<Box<Admitted<P>>>, io::Result<Option<Bytes>>);
-
-impl<P: ChunkSource> FirstChunk<P> {
+impl FirstChunk {
     /// Makes chunks until they have `enough` bytes, so that a short body is whole before its response begins. Blocks.
     ///
     /// # Errors
-    /// Those of the producer.
-    pub(crate) fn with(producer: P, permit: OwnedSemaphorePermit, enough: usize) -> io::Result<Self> {
-        let mut held = Box::new(Admitted { producer, _permit: permit });
-        let mut first = Vec::new();
+    /// Those of `chunks`.
+    pub(crate) fn make(
+        mut chunks: impl Iterator<Item = io::Result<Bytes>> + Send + 'static,
+        permits: impl Send + 'static,
+        enough: usize,
+    ) -> io::Result<Self> {
+        let mut first = Bytes::new();
         while first.len() < enough {
-            match held.producer.next()? {
-                Some(piece) if first.is_empty() && piece.len() >= enough => {
-                    return Ok(Self { first: piece, rest: Some(held) });
-                }
-                Some(piece) => first.extend_from_slice(&piece),
-                None => return Ok(Self { first: first.into(), rest: None }),
+            first = match chunks.next().transpose()? {
+                Some(chunk) if first.is_empty() => chunk,
+                Some(chunk) => [first, chunk].concat().into(),
+                None => return Ok(Self { first, rest: None }),
+            };
+        }
+        let rest = ChunkSource { chunks: Box::new(chunks), _permits: Box::new(permits) };
+        Ok(Self { first, rest: Some(rest) })
+    }
+
+    /// Makes the body; the chunks after the first are made on `pool`.
+    pub(crate) fn into_body(self, pool: &Arc<BlockingPool>) -> BoxBody {
+        let Self { first, rest } = self;
+        match rest {
+            None => BoxBody::new(first),
+            Some(rest) => {
+                let (state, pool) = (State::Idle(rest), Arc::clone(pool));
+                BoxBody::new(StreamedBody { state, first: Some(first), pool })
             }
         }
-        Ok(Self { first: first.into(), rest: Some(held) })
     }
 }
 
-impl<P: ChunkSource> StreamedBody<P> {
-    /// A body that goes on after `first`, its chunks made on `pool`.
-    pub(crate) fn new(first: Bytes, rest: Box<Admitted<P>>, pool: Arc<BlockingPool>) -> Self {
-        Self { state: State::Idle(rest), first: Some(first), pool }
-    }
-
+impl StreamedBody {
     fn work(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
-            State::Idle(mut held) => State::Working(self.pool.run(move || match held.producer.next() {
-                Ok(Some(piece)) => (Some(held), Ok(Some(piece))),
-                // The producer is dropped here and not on a worker.
+            State::Idle(mut source) => State::Working(self.pool.run(move || match source.chunks.next() {
+                Some(Ok(chunk)) => (Some(source), Some(Ok(chunk))),
+                // The source is dropped here and not on a worker.
                 ended => (None, ended),
             })),
             other => other,
@@ -94,7 +94,7 @@ impl<P: ChunkSource> StreamedBody<P> {
     }
 }
 
-impl<P: ChunkSource> MessageBody for StreamedBody<P> {
+impl MessageBody for StreamedBody {
     type Error = io::Error;
 
     fn size(&self) -> BodySize {
@@ -111,24 +111,18 @@ impl<P: ChunkSource> MessageBody for StreamedBody<P> {
             let State::Working(job) = &mut this.state else { return Poll::Ready(None) };
             let done = ready!(Pin::new(job).poll(cx));
             // A panic has been logged by its hook.
-            let (held, made) = done.unwrap_or_else(|error| (None, Err(io::Error::other(error))));
-            this.state = held.map_or(State::Done, State::Idle);
-            match made.transpose() {
-                None => return Poll::Ready(None),
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(made) => {
-                    this.work();
-                    return Poll::Ready(Some(made));
-                }
+            let (source, chunk) = done.unwrap_or_else(|error| (None, Some(Err(io::Error::other(error)))));
+            this.state = source.map_or(State::Done, State::Idle);
+            if !matches!(&chunk, Some(Ok(chunk)) if chunk.is_empty()) {
+                this.work();
+                return Poll::Ready(chunk);
             }
         }
     }
 }
 
-impl<P: ChunkSource> Unpin for StreamedBody<P> {}
-
-/// A producer (a hundred thousand names, an open file) is dropped on a thread that may block.
-impl<P: ChunkSource> Drop for StreamedBody<P> {
+/// A source (a hundred thousand names, an open file) is dropped on a thread that may block.
+impl Drop for StreamedBody {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => {}
@@ -152,14 +146,16 @@ mod tests {
         ends_at: usize,
     }
 
-    impl ChunkSource for Numbers {
-        fn next(&mut self) -> io::Result<Option<Bytes>> {
+    impl Iterator for Numbers {
+        type Item = io::Result<Bytes>;
+
+        fn next(&mut self) -> Option<Self::Item> {
             let number = self.made.fetch_add(1, Ordering::SeqCst);
             match number {
-                _ if number == self.fails_at => Err(io::Error::other("broken")),
-                _ if number == self.ends_at => Ok(None),
-                _ if number % 2 == 1 => Ok(Some(Bytes::new())),
-                _ => Ok(Some(Bytes::from(number.to_string()))),
+                _ if number == self.fails_at => Some(Err(io::Error::other("broken"))),
+                _ if number == self.ends_at => None,
+                _ if number % 2 == 1 => Some(Ok(Bytes::new())),
+                _ => Some(Ok(Bytes::from(number.to_string()))),
             }
         }
     }
@@ -169,14 +165,13 @@ mod tests {
         (Numbers { made: Arc::clone(&made), fails_at, ends_at }, made)
     }
 
-    fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> StreamedBody<Numbers> {
+    fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> BoxBody {
         let permit = Arc::clone(permits).try_acquire_owned().unwrap();
-        let begun = FirstChunk::with(numbers, permit, 1).unwrap();
         let pool = Arc::new(BlockingPool::new("produced", 1, 0).unwrap());
-        StreamedBody::new(begun.first, begun.rest.unwrap(), pool)
+        FirstChunk::make(numbers, permit, 1).unwrap().into_body(&pool)
     }
 
-    async fn next(body: &mut StreamedBody<Numbers>) -> Option<io::Result<Bytes>> {
+    async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Error>>> {
         poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
     }
 
@@ -191,13 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn pieces_come_in_order_and_empty_ones_are_passed_over() {
+    fn chunks_come_in_order_and_empty_ones_are_skipped() {
         actix_rt::System::new().block_on(async {
             let permits = Arc::new(Semaphore::new(1));
             let mut body = body(numbers(usize::MAX, 5).0, &permits);
             let mut all = Vec::new();
-            while let Some(piece) = next(&mut body).await {
-                all.push(piece.unwrap());
+            while let Some(chunk) = next(&mut body).await {
+                all.push(chunk.unwrap());
             }
             assert_eq!(all, ["0", "2", "4"]);
             assert!(next(&mut body).await.is_none());
@@ -218,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_one_piece_is_made_ahead() {
+    fn no_more_than_one_chunk_is_made_ahead() {
         actix_rt::System::new().block_on(async {
             let permits = Arc::new(Semaphore::new(1));
             let (numbers, made) = numbers(usize::MAX, 100);
@@ -247,11 +242,11 @@ mod tests {
     fn a_short_body_is_whole_at_once() {
         let permits = Arc::new(Semaphore::new(1));
         let permit = || Arc::clone(&permits).try_acquire_owned().unwrap();
-        let whole = FirstChunk::with(numbers(9, 5).0, permit(), 100).unwrap();
+        let whole = FirstChunk::make(numbers(9, 5).0, permit(), 100).unwrap();
         assert!(whole.first == "024" && whole.rest.is_none());
-        let begun = FirstChunk::with(numbers(9, 5).0, permit(), 2).unwrap();
+        let begun = FirstChunk::make(numbers(9, 5).0, permit(), 2).unwrap();
         assert!(begun.first == "02" && begun.rest.is_some());
         drop(begun);
-        assert!(FirstChunk::with(numbers(1, 5).0, permit(), 2).is_err());
+        assert!(FirstChunk::make(numbers(1, 5).0, permit(), 2).is_err());
     }
 }

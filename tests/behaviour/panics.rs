@@ -18,16 +18,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::config::policy::rules::Rules;
 use pagecast::config::{
-    ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, OnOff,
-    ResolvedLimits, SendingGroup, Symlinks, Toggle,
+    Action, ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig,
+    OnOff, ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
 };
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
 use pagecast::net::opening;
 use pagecast::net::socket::Socket;
 use pagecast::net::worker::Worker;
-use pagecast::site::handler::Site;
-use pagecast::site::settings::{SiteFiles, SiteSettings};
+use pagecast::site::settings::{Site, SiteSettings};
 use pagecast::telemetry::metrics::registry::Metrics;
 
 use crate::frames::{self, Raw};
@@ -339,9 +338,17 @@ async fn app(
 ) -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static {
     let (config, limits) = (Config::default(), ResolvedLimits::default());
     let client_limits = Limits::new(&config, &limits);
-    let read = SiteFiles { redirects: Arc::default(), credentials: &CredentialFiles::default() };
-    let settings = SiteSettings::new(&config, &limits, &files, &client_limits, read).unwrap();
-    let site = Site::new(files.clone(), settings);
+    let loaded = LoadedConfig {
+        task: Action::Serve,
+        config,
+        origins: ValueOrigins::default(),
+        limits,
+        redirects: Arc::default(),
+        access: CredentialFiles::default(),
+        file: None,
+    };
+    let settings = SiteSettings::new(&loaded, files, &client_limits).unwrap();
+    let site = Site::new(settings, Arc::default());
     let app = App::new()
         .route("/panic", web::to(panics))
         .route("/panic-later", web::to(panics_later))

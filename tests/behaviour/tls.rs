@@ -458,6 +458,20 @@ fn certificates_are_reloaded_when_their_files_change_unless_they_are_bad() {
 }
 
 #[test]
+fn certificates_of_a_reload_that_failed_for_another_reason_are_installed_by_themselves() {
+    let (site, files) = secured(Site::with([("a", b"a")]).config(""));
+    let mut server = site.serve();
+    let first = shown(&server);
+    // The watcher installs what it saw twice, a second apart: the reload reads the new files before that.
+    std::fs::write(server.root.join(".pagecast.toml"), "access_log = '/nowhere/access.log'").unwrap();
+    files.issue("site", &["localhost", "new.test"]);
+    server.signal("HUP");
+    server.wait_for_log("not reloaded: the configuration stays as it was");
+    server.wait_for_log("certificates replaced: localhost");
+    assert_ne!(shown(&server), first);
+}
+
+#[test]
 fn a_symlink_with_a_new_target_is_a_change() {
     let files = Files::new();
     for name in ["one", "two"] {

@@ -9,11 +9,17 @@ use prometheus_client::metrics::MetricType;
 use crate::admin::readings::Readings;
 use crate::admin::registry::metric::{Metric, MetricKind, Series, Value};
 use crate::admin::registry::table::{METRICS, PROCESS_METRICS};
-use crate::telemetry::metrics::histogram::{BOUNDS, HistogramTotals};
+use crate::telemetry::metrics::counter::Counter;
+use crate::telemetry::metrics::histogram::{BOUNDS, Histogram};
 
 /// All metrics at one moment.
-#[derive(Debug)]
 pub(super) struct MetricsPage(pub(super) Readings);
+
+impl fmt::Debug for MetricsPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetricsPage")
+    }
+}
 
 impl Collector for MetricsPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -71,7 +77,7 @@ fn write_series(
 
 fn write_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Value<'_>) -> fmt::Result {
     match (kind, value) {
-        (_, Value::Histogram(totals)) => write_histogram(encoder, totals),
+        (_, Value::Histogram(durations)) => write_histogram(encoder, durations),
         (MetricKind::Counter, Value::Integer(count)) => write_counter(encoder, count),
         (MetricKind::Counter, value) => write_counter(encoder, &value.as_f64()),
         (_, value) => encoder.encode_gauge(&value.as_f64()),
@@ -83,10 +89,10 @@ fn write_counter(encoder: &mut MetricEncoder<'_>, count: &impl EncodeCounterValu
 }
 
 /// Writes durations in seconds.
-fn write_histogram(encoder: &mut MetricEncoder<'_>, totals: &HistogramTotals) -> fmt::Result {
+fn write_histogram(encoder: &mut MetricEncoder<'_>, durations: &Histogram) -> fmt::Result {
     let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
     let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
-    let buckets: Vec<_> = bounds.zip(totals.counts).collect();
-    let (sum, count) = (seconds(totals.nanoseconds), totals.count());
-    encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    let buckets: Vec<_> = bounds.zip(durations.counts.iter().map(Counter::get)).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    encoder.encode_histogram::<NoLabelSet>(seconds(durations.nanoseconds.get()), count, &buckets, None)
 }

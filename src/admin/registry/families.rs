@@ -4,12 +4,12 @@ use super::metric::{Series, Value};
 use crate::admin::readings::Readings;
 use crate::files::{CacheCounts, Fault, WorkCounts};
 use crate::lifecycle::phase::Phase;
+use crate::telemetry::metrics::kind::{ExchangeKind, PathLookup, SendPath, StatusClass};
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
-use crate::telemetry::metrics::worker::{ExchangeKind, SendPath, StatusClass};
 
 pub(super) fn phases(now: &Readings) -> Vec<Series<'_>> {
-    let flag = |phase: Phase| Series::new(phase == now.phase).label("phase", phase.name());
-    Phase::ALL.map(flag).into()
+    let current = now.server.lifecycle.phase();
+    Phase::ALL.map(|phase| Series::new(phase == current).label("phase", phase.name())).into()
 }
 
 /// Completed requests by kind. Usual kinds are present from the start, so that the first event is visible as an increase.
@@ -34,22 +34,23 @@ pub(super) fn requests(now: &Readings) -> Vec<Series<'_>> {
 }
 
 pub(super) fn sent_bytes(now: &Readings) -> Vec<Series<'_>> {
-    let paths = SendPath::ALL.into_iter().zip(now.totals.sent);
-    paths.map(|(path, bytes)| Series::new(bytes).label("path", path.name())).collect()
+    let of = |path: SendPath| Series::new(&now.totals.sent[path as usize]).label("path", path.name());
+    SendPath::ALL.map(of).into()
 }
 
 pub(super) fn faults(now: &Readings) -> Vec<Series<'_>> {
+    let faults = now.server.files.loader.faults.counts();
     let count = |fault: Fault| {
         let name = fault.name();
-        Series::new(now.faults.of(fault)).label("kind", name).status(format!("faults.{name}"))
+        Series::new(faults.of(fault)).label("kind", name).status(format!("faults.{name}"))
     };
     Fault::ALL.map(count).into()
 }
 
 /// One series per cache, path caches of the workers included.
 pub(super) fn caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> Vec<Series<'a>> {
-    let lookups = &now.lookups;
-    let path_cache = CacheCounts { hits: lookups.hits(), misses: lookups.misses, ..CacheCounts::default() };
+    let (hits, misses) = now.totals.path_cache_hits_and_misses();
+    let path_cache = CacheCounts { hits, misses, ..CacheCounts::default() };
     let mut series = shared_caches(now, number);
     series.push(Series::new(number(&path_cache)).label("cache", "shortcuts"));
     series
@@ -57,9 +58,10 @@ pub(super) fn caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> 
 
 /// One series per cache that all workers share. Hits of the path caches also count for the cache that holds the file.
 pub(super) fn shared_caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> Vec<Series<'a>> {
-    let (files, lookups) = (&now.files, &now.lookups);
-    let heap = CacheCounts { hits: files.heap_cache.hits + lookups.heap, ..files.heap_cache };
-    let mapped = CacheCounts { hits: files.mapped_cache.hits + lookups.mapped, ..files.mapped_cache };
+    let (files, found) = (&now.files, |kind: PathLookup| now.totals.path_lookups[kind as usize].get());
+    let with_hits = |cache: CacheCounts, hits| CacheCounts { hits: cache.hits + hits, ..cache };
+    let heap = with_hits(files.heap_cache, found(PathLookup::Heap));
+    let mapped = with_hits(files.mapped_cache, found(PathLookup::Mapped));
     [("names", files.name_cache), ("heap", heap), ("mapped", mapped), ("digests", files.digest_cache)]
         .map(|(cache, counts)| Series::new(number(&counts)).label("cache", cache))
         .into()

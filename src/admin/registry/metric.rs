@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::admin::readings::Readings;
 use crate::config::Toggle;
-use crate::telemetry::metrics::histogram::HistogramTotals;
+use crate::telemetry::metrics::counter::Counter;
+use crate::telemetry::metrics::histogram::Histogram;
 
 /// A row of the table: one metric family of `/metrics`, or numbers that only `/status` or the dashboard have.
 pub(crate) struct Metric {
@@ -41,12 +42,14 @@ pub(crate) struct Series<'a> {
     pub(crate) limit: Option<Value<'a>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
 pub(crate) enum Value<'a> {
     Integer(u64),
     Real(f64),
     Flag(bool),
-    Histogram(&'a HistogramTotals),
+    #[serde(skip)]
+    Histogram(&'a Histogram),
     /// For `/status` only.
     Json(serde_json::Value),
     /// Unknown: the series is left out.
@@ -98,21 +101,9 @@ impl Value<'_> {
     }
 }
 
-impl Serialize for Value<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Integer(number) => serializer.serialize_u64(*number),
-            Self::Real(number) => serializer.serialize_f64(*number),
-            Self::Flag(is_set) => serializer.serialize_bool(*is_set),
-            Self::Json(value) => value.serialize(serializer),
-            Self::Histogram(_) | Self::Missing => serializer.serialize_unit(),
-        }
-    }
-}
-
 macro_rules! value_from {
     ($($type:ty => $variant:expr,)*) => {$(
-        impl From<$type> for Value<'_> {
+        impl<'a> From<$type> for Value<'a> {
             fn from(value: $type) -> Self {
                 $variant(value)
             }
@@ -127,12 +118,8 @@ value_from! {
     bool => Self::Flag,
     &str => |text: &str| Self::Json(text.into()),
     serde_json::Value => Self::Json,
-}
-
-impl<'a> From<&'a HistogramTotals> for Value<'a> {
-    fn from(totals: &'a HistogramTotals) -> Self {
-        Self::Histogram(totals)
-    }
+    &Counter => |count: &Counter| Self::Integer(count.get()),
+    &'a Histogram => Self::Histogram,
 }
 
 impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {

@@ -1,7 +1,9 @@
 //! The table of all metrics. `docs/metrics.md` and `docs/status.md` explain them to operators; a test compares.
 //!
-//! A row is `KIND "name" "help" { series }`. A series is a number after `=>`. Before it may stand a label `[name = value]`,
-//! the place on `/status` and the problem that it counts, after it a limit. `..` adds series that a function computes.
+//! A row is `KIND "name" "help": series;`. A series is a number after `=>`, and its limit after `max`. Before it may stand a
+//! label `[name = value]`, its place on `/status`, and the problem that it counts. `..` adds series that a function computes.
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::families::{
     background_results, caches, certificates, faults, phases, requests, sent_bytes, shared_caches,
@@ -9,16 +11,16 @@ use super::families::{
 use super::metric::{Metric, MetricKind, Series, limit_of};
 use crate::admin::readings::Readings;
 use crate::config::RequestRate;
-use crate::telemetry::metrics::http2::ProtocolViolation;
+use crate::lifecycle::handover;
+use crate::telemetry::metrics::kind::{ProtocolViolation, RejectedHead};
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
-use crate::telemetry::metrics::worker::RejectedHead;
 
 macro_rules! metrics {
-    ($now:ident: $($kind:ident $($name:literal $help:literal)? {
-        $(.. $more:expr;)?
-        $($([$label:ident = $label_value:expr])? $(status($status:literal))? $(problem($problem:literal))?
-            => $value:expr $(; max $limit:expr)?),*
-    })*) => {
+    ($now:ident: $($kind:ident $($name:literal $help:literal)?:
+        $(.. $more:ident $arguments:tt)?
+        $($([$label:ident = $label_value:expr])? $($status:literal)? $(problem $problem:literal)?
+            => $value:expr $(, max $limit:expr)?),*;
+    )*) => {
         &[$({
             fn series($now: &Readings) -> Vec<Series<'_>> {
                 let _ = $now;
@@ -29,7 +31,7 @@ macro_rules! metrics {
                         $(.problem($problem))?
                         $(.limit($limit))?
                 ),*];
-                declared.into_iter() $(.chain($more))? .collect()
+                declared.into_iter() $(.chain($more $arguments))? .collect()
             }
             Metric { kind: MetricKind::$kind, name: concat!($($name)?), help: concat!($($help)?), series }
         }),*]
@@ -39,395 +41,298 @@ macro_rules! metrics {
 /// All metrics, in the order of `/metrics`. `/status` has its keys in the order in which they occur here.
 pub(crate) static METRICS: &[Metric] = metrics! { now:
     // The server
-    Info "pagecast_build" "The version of pagecast." { [version = env!("CARGO_PKG_VERSION")] => true }
-    Hidden {
-        status("version") => env!("CARGO_PKG_VERSION"),
-        status("phase") => now.phase.name()
-    }
-    Gauge "pagecast_phase" "1 for the current phase, 0 for all others." { .. phases(now); }
-    Gauge "pagecast_drained" "1 while an operator has drained the server." {
-        status("is_drained") => now.is_drained
-    }
-    Hidden { status("uptime_seconds") => now.uptime.as_secs() }
-    Gauge "pagecast_root_sound" "1 while the document root can be read." { => now.root_is_sound }
-    Gauge "pagecast_workers" "Traffic worker threads." { => now.limits.workers }
-    Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused." {
-        [result = "ok"] status("reloads.done") => now.reloads.done,
-        [result = "failed"] status("reloads.failed") => now.reloads.failed
-    }
+    Info "pagecast_build" "The version of pagecast.": [version = env!("CARGO_PKG_VERSION")] => true;
+    Hidden:
+        "version" => env!("CARGO_PKG_VERSION"),
+        "phase" => now.server.lifecycle.phase().name();
+    Gauge "pagecast_phase" "1 for the current phase, 0 for all others.": .. phases(now);
+    Gauge "pagecast_drained" "1 while an operator has drained the server.":
+        "is_drained" => now.server.lifecycle.is_drained();
+    Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
+    Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.shared.root_monitor.is_sound();
+    Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
+    Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
+        [result = "ok"] "reloads.done" => now.reloads.done,
+        [result = "failed"] "reloads.failed" => now.reloads.failed;
     Gauge "pagecast_reload_last_success_timestamp_seconds"
-        "When a configuration was last applied, in seconds since 1970." {
-        status("reloads.last_success") => now.reloads.last_success
-    }
-    Gauge "pagecast_taken_over" "1 if the listeners were taken over from a predecessor." {
-        => now.is_successor
-    }
-    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed." { => now.upgrades_failed }
-    Gauge "pagecast_warm_files" "Files that the latest warm-up has to read." {
-        status("warming.of") => now.warming.of
-    }
-    Gauge "pagecast_warm_files_done" "Files of pagecast_warm_files that are finished." {
-        status("warming.done") => now.warming.done
-    }
-    Gauge "pagecast_warm_bytes" "Bytes that the latest warm-up has read." {
-        status("warming.bytes") => now.warming.bytes
-    }
-    Hidden {
-        status("warming.gone") => now.warming.gone,
-        status("warming.failed") => now.warming.failed,
-        status("warming.left_out") => now.warming.left_out
-    }
+        "When a configuration was last applied, in seconds since 1970.":
+        "reloads.last_success" => now.reloads.last_success;
+    Gauge "pagecast_taken_over" "1 if the listeners were taken over from a predecessor.":
+        => now.server.is_successor;
+    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.": => handover::failures();
+    Gauge "pagecast_warm_files" "Files that the latest warm-up has to read.": "warming.of" => now.warming.of;
+    Gauge "pagecast_warm_files_done" "Files of pagecast_warm_files that are finished.":
+        "warming.done" => now.warming.done;
+    Gauge "pagecast_warm_bytes" "Bytes that the latest warm-up has read.":
+        "warming.bytes" => now.warming.bytes;
+    Hidden:
+        "warming.gone" => now.warming.gone,
+        "warming.failed" => now.warming.failed,
+        "warming.left_out" => now.warming.left_out;
 
     // Requests
-    Hidden {
-        status("requests.ended") => now.totals.requests(),
-        status("requests.errors") => now.totals.errors(),
-        status("requests.sent_bytes") => now.totals.bytes()
-    }
-    Counter "pagecast_requests" "Finished requests by outcome." {
-        .. requests(now);
-    }
-    Hidden {
-        problem("cut.stalled") => now.totals.of_outcome(ExchangeOutcome::Stalled),
-        problem("cut.too_slow") => now.totals.of_outcome(ExchangeOutcome::TooSlow),
-        problem("cut.changed") => now.totals.of_outcome(ExchangeOutcome::Changed),
-        problem("cut.failed") => now.totals.of_outcome(ExchangeOutcome::Failed),
-        problem("cut.drained") => now.totals.of_outcome(ExchangeOutcome::Drained)
-    }
+    Hidden:
+        "requests.ended" => now.totals.requests(),
+        "requests.errors" => now.totals.errors(),
+        "requests.sent_bytes" => now.totals.bytes();
+    Counter "pagecast_requests" "Finished requests by outcome.": .. requests(now);
+    Hidden:
+        problem "cut.stalled" => now.totals.of_outcome(ExchangeOutcome::Stalled),
+        problem "cut.too_slow" => now.totals.of_outcome(ExchangeOutcome::TooSlow),
+        problem "cut.changed" => now.totals.of_outcome(ExchangeOutcome::Changed),
+        problem "cut.failed" => now.totals.of_outcome(ExchangeOutcome::Failed),
+        problem "cut.drained" => now.totals.of_outcome(ExchangeOutcome::Drained);
     Histogram "pagecast_request_duration_seconds"
-        "From the last byte of a request's head to the end of its response." {
-        => &now.totals.durations
-    }
+        "From the last byte of a request's head to the end of its response.":
+        => &now.totals.durations;
     Histogram "pagecast_first_byte_duration_seconds"
-        "From the last byte of a request's head to the first byte of its response." {
-        => &now.totals.first_bytes
-    }
-    Counter "pagecast_sent_bytes" "Bytes handed to the kernel, by path." { .. sent_bytes(now); }
-    Gauge "pagecast_transfers" "Responses under way that had to wait for their client or a disk." {
-        status("requests.long_under_way") => now.transfers
-    }
+        "From the last byte of a request's head to the first byte of its response.":
+        => &now.totals.first_bytes;
+    Counter "pagecast_sent_bytes" "Bytes handed to the kernel, by path.": .. sent_bytes(now);
+    Gauge "pagecast_transfers" "Responses under way that had to wait for their client or a disk.":
+        "requests.long_under_way" => now.server.metrics.transfer_count();
 
     // Connections and clients
-    Gauge "pagecast_connections" "Open connections." {
-        status("connections") => now.connections.open; max now.connections.max
-    }
-    Gauge "pagecast_connections_by_state" "Connections by state." {
+    Gauge "pagecast_connections" "Open connections.":
+        "connections" => now.connections.open, max now.connections.max;
+    Gauge "pagecast_connections_by_state" "Connections by state.":
         [state = "handshaking"] => now.activities.handshaking,
         [state = "reading"] => now.activities.reading,
         [state = "answering"] => now.activities.answering,
         [state = "idle"] => now.activities.idle,
-        [state = "closing"] => now.activities.closing
-    }
-    Counter "pagecast_connections_evicted" "Idle connections closed to make room for new ones." {
-        status("closed.idle") => now.connections.evicted
-    }
-    Gauge "pagecast_admin_connections" "Open connections to the admin port." {
-        status("admin_connections") => now.admin_connections.taken; max now.admin_connections.max
-    }
-    Gauge "pagecast_admin_watches" "Those of them that subscribe to the dashboard's events." {
-        status("admin_watches") => now.admin_watches.taken; max now.admin_watches.max
-    }
-    Gauge "pagecast_clients" "Remembered clients." {
-        status("clients") => now.client_limits.clients; max now.config.clients.clients.get()
-    }
+        [state = "closing"] => now.activities.closing;
+    Counter "pagecast_connections_evicted" "Idle connections closed to make room for new ones.":
+        "closed.idle" => now.connections.evicted;
+    Gauge "pagecast_admin_connections" "Open connections to the admin port.":
+        "admin_connections" => now.server.connections.taken(), max now.server.connections.max;
+    Gauge "pagecast_admin_watches" "Those of them that subscribe to the dashboard's events.":
+        "admin_watches" => now.server.watches.taken(), max now.server.watches.max;
+    Gauge "pagecast_clients" "Remembered clients.":
+        "clients" => now.client_limits.clients, max now.config.clients.clients.get();
     Gauge "pagecast_client_connections"
-        "Highest number of connections of one client since the start, if they are limited." {
-
-            => now.client_limits.most_connections;
-            max limit_of(&now.config.rates.client_connections, |max| max.get() as f64)
-    }
+        "Highest number of connections of one client since the start, if they are limited.":
+        => now.client_limits.most_connections,
+                max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
     Gauge "pagecast_client_requests_at_once"
-        "Highest number of requests of one client under way since the start, if they are limited." {
-
-            => now.client_limits.most_requests;
-            max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64)
-    }
-    Gauge "pagecast_head_bytes" "Longest request head since the start." {
-        => now.totals.longest_head; max now.config.requests.head_bytes.get()
-    }
+        "Highest number of requests of one client under way since the start, if they are limited.":
+        => now.client_limits.most_requests,
+                max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
+    Gauge "pagecast_head_bytes" "Longest request head since the start.":
+        => &now.totals.longest_head, max now.config.requests.head_bytes.get();
     Counter "pagecast_client_contradictions"
-        "Requests whose Forwarded and X-Forwarded-For name different clients." {
-        status("contradictions") => now.client_limits.contradictions
-    }
+        "Requests whose Forwarded and X-Forwarded-For name different clients.":
+        "contradictions" => now.client_limits.contradictions;
 
     // HTTP/2
-    Gauge "pagecast_http2_connections" "Open HTTP/2 connections." {
-        status("http2.connections") => now.totals.http2.connections
-    }
-    Gauge "pagecast_http2_streams" "HTTP/2 requests under way." {
-        status("http2.streams") => now.totals.http2.streams
-    }
+    Gauge "pagecast_http2_connections" "Open HTTP/2 connections.":
+        "http2.connections" => &now.totals.http2.connections;
+    Gauge "pagecast_http2_streams" "HTTP/2 requests under way.": "http2.streams" => &now.totals.http2.streams;
     Gauge "pagecast_http2_connection_streams"
-        "Highest number of requests under way on one connection since the start." {
-        status("http2.connection_streams")
-            => now.totals.http2.streams_max; max now.config.http2.http2_streams.get()
-    }
-    Counter "pagecast_http2_resets" "Streams reset by clients, or because of them." {
-        status("http2.resets") => now.totals.http2.resets
-    }
+        "Highest number of requests under way on one connection since the start.":
+        "http2.connection_streams" => &now.totals.http2.streams_max, max now.config.http2.http2_streams.get();
+    Counter "pagecast_http2_resets" "Streams reset by clients, or because of them.":
+        "http2.resets" => &now.totals.http2.resets;
     Gauge "pagecast_http2_connection_resets"
-        "Highest number of resets on one connection in about ten seconds since the start." {
-        status("http2.connection_resets")
-            => now.totals.http2.recent_resets_max; max now.config.http2.http2_resets.get()
-    }
+        "Highest number of resets on one connection in about ten seconds since the start.":
+        "http2.connection_resets"
+            => &now.totals.http2.recent_resets_max, max now.config.http2.http2_resets.get();
 
     // Limits
-    Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit." {
-        [limit = "connections"] status("refused.connections") => now.connections.refused,
-        [limit = "client_connections"] status("refused.client_connections")
-            => now.client_limits.refused_connections,
-        [limit = "client_requests"] status("refused.client_requests")
-            => now.client_limits.refused_by_client_rate,
-        [limit = "client_requests_at_once"] status("refused.client_requests_at_once")
+    Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit.":
+        [limit = "connections"] "refused.connections" => now.connections.refused,
+        [limit = "client_connections"] "refused.client_connections" => now.client_limits.refused_connections,
+        [limit = "client_requests"] "refused.client_requests" => now.client_limits.refused_by_client_rate,
+        [limit = "client_requests_at_once"] "refused.client_requests_at_once"
             => now.client_limits.refused_at_once,
-        [limit = "total_requests"] status("refused.total_requests")
-            => now.client_limits.refused_by_total_rate,
-        [limit = "directories"] => now.directories_refused,
-        [limit = "client_directories"] status("refused.client_directories") => now.client_directories_refused,
+        [limit = "total_requests"] "refused.total_requests" => now.client_limits.refused_by_total_rate,
+        [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
+        [limit = "client_directories"] "refused.client_directories"
+            => now.server.site.directories.for_client.refused(),
         [limit = "handles"] => now.files.handle_timeouts,
         [limit = "disk_timeout"] => now.files.disk_timeouts,
-        [limit = "head_bytes"] problem("refused.head_bytes")
-            => now.totals.rejected_heads(RejectedHead::TooLarge),
-        [limit = "head_timeout"] problem("refused.head_timeout")
-            => now.totals.rejected_heads(RejectedHead::TooSlow),
+        [limit = "head_bytes"] problem "refused.head_bytes"
+            => &now.totals.rejected_heads[RejectedHead::TooLarge as usize],
+        [limit = "head_timeout"] problem "refused.head_timeout"
+            => &now.totals.rejected_heads[RejectedHead::TooSlow as usize],
         [limit = "stall_timeout"] => now.totals.of_outcome(ExchangeOutcome::Stalled),
-        [limit = "min_rate"] status("closed.too_slow") => now.connections.too_slow,
-        [limit = "http2_resets"] status("refused.http2_resets")
-            => now.totals.http2.violations(ProtocolViolation::Resets),
-        [limit = "http2_frames"] status("refused.http2_frames")
-            => now.totals.http2.violations(ProtocolViolation::Frames),
-        [limit = "login_attempts"] status("access.limited") problem("refused.login_attempts")
-            => now.access.limited,
-        [limit = "password_checks"] status("access.checks_refused") problem("refused.password_checks")
+        [limit = "min_rate"] "closed.too_slow" => now.connections.too_slow,
+        [limit = "http2_resets"] "refused.http2_resets"
+            => &now.totals.http2.violations[ProtocolViolation::Resets as usize],
+        [limit = "http2_frames"] "refused.http2_frames"
+            => &now.totals.http2.violations[ProtocolViolation::Frames as usize],
+        [limit = "login_attempts"] "access.limited" problem "refused.login_attempts" => now.access.limited,
+        [limit = "password_checks"] "access.checks_refused" problem "refused.password_checks"
             => now.access.checks.refused,
-        [limit = "access_log_queue"] => now.access_log.dropped
-    }
-    Counter "pagecast_rejections" "Requests or connections rejected for their contents." {
-        [reason = "malformed_head"] problem("refused.malformed_heads")
-            => now.totals.rejected_heads(RejectedHead::Malformed),
-        [reason = "malformed_frame"] status("refused.malformed_frames")
-            => now.totals.http2.violations(ProtocolViolation::Malformed),
-        [reason = "suspicious_query"] status("refused.suspicious_queries") => now.suspicious_queries,
-        [reason = "proxy_header"] status("refused.proxy_headers") => now.client_limits.proxy_headers_refused,
-        [reason = "admin_token"] => now.admin_auth.tokens.saturating_add(now.admin_auth.too_many),
-        [reason = "admin_page"] status("refused.admin_pages") => now.admin_auth.pages
-    }
-    Hidden {
-        status("refused.admin_tokens") => now.admin_auth.tokens,
-        status("refused.admin_attempts") => now.admin_auth.too_many
-    }
-    Gauge "pagecast_requests_per_second_limit" "Allowed requests a second, of each client and of all." {
+        [limit = "access_log_queue"] => now.access_log.dropped;
+    Counter "pagecast_rejections" "Requests or connections rejected for their contents.":
+        [reason = "malformed_head"] problem "refused.malformed_heads"
+            => &now.totals.rejected_heads[RejectedHead::Malformed as usize],
+        [reason = "malformed_frame"] "refused.malformed_frames"
+            => &now.totals.http2.violations[ProtocolViolation::Malformed as usize],
+        [reason = "suspicious_query"] "refused.suspicious_queries"
+            => now.server.site.https_policy.suspicious(),
+        [reason = "proxy_header"] "refused.proxy_headers" => now.client_limits.proxy_headers_refused,
+        [reason = "admin_token"] => now.server.auth.wrong_tokens.get() + now.server.auth.too_many.get(),
+        [reason = "admin_page"] "refused.admin_pages" => now.server.auth.foreign_pages.get();
+    Hidden:
+        "refused.admin_tokens" => now.server.auth.wrong_tokens.get(),
+        "refused.admin_attempts" => now.server.auth.too_many.get();
+    Gauge "pagecast_requests_per_second_limit" "Allowed requests a second, of each client and of all.":
         [of = "client"] => limit_of(&now.config.rates.client_requests, per_second),
-        [of = "total"] => limit_of(&now.config.rates.total_requests, per_second)
-    }
+        [of = "total"] => limit_of(&now.config.rates.total_requests, per_second);
     Gauge "pagecast_sent_bytes_per_second_limit"
-        "Allowed bytes a second: on each connection, to each client, to all." {
+        "Allowed bytes a second: on each connection, to each client, to all.":
         [of = "connection"] => limit_of(&now.config.rates.rate_connection, |rate| rate.get() as f64),
         [of = "client"] => limit_of(&now.config.rates.rate_client, |rate| rate.get() as f64),
-        [of = "total"] => limit_of(&now.config.rates.rate_total, |rate| rate.get() as f64)
-    }
-    Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth rate." {
-        status("bandwidth.held_back") => now.bandwidth.held_back
-    }
-    Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total rate." {
-        status("bandwidth.waiting") => now.bandwidth.waiting
-    }
-    Gauge "pagecast_timeout_seconds" "Configured timeouts." {
+        [of = "total"] => limit_of(&now.config.rates.rate_total, |rate| rate.get() as f64);
+    Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth rate.":
+        "bandwidth.held_back" => now.bandwidth.held_back;
+    Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total rate.":
+        "bandwidth.waiting" => now.bandwidth.waiting;
+    Gauge "pagecast_timeout_seconds" "Configured timeouts.":
         [wait = "tls_handshake"] => now.config.tls.tls_handshake_timeout.get().as_secs_f64(),
         [wait = "head"] => now.config.connections.head_timeout.get().as_secs_f64(),
         [wait = "idle"] => now.config.connections.idle_timeout.get().as_secs_f64(),
         [wait = "stall"] => now.config.connections.stall_timeout.get().as_secs_f64(),
         [wait = "linger"] => now.config.connections.linger_timeout.get().as_secs_f64(),
         [wait = "disk"] => now.config.sending.disk_timeout.get().as_secs_f64(),
-        [wait = "handle"] => now.config.open_files.handle_wait.get().as_secs_f64()
-    }
+        [wait = "handle"] => now.config.open_files.handle_wait.get().as_secs_f64();
 
     // Caches
-    Counter "pagecast_cache_hits" "Look-ups that found a valid entry." { .. caches(now, |cache| cache.hits); }
-    Counter "pagecast_cache_misses" "Look-ups that found no entry, or one that was no longer trusted." {
+    Counter "pagecast_cache_hits" "Look-ups that found a valid entry.": .. caches(now, |cache| cache.hits);
+    Counter "pagecast_cache_misses" "Look-ups that found no entry, or one that was no longer trusted.":
         .. caches(now, |cache| cache.misses);
-    }
-    Counter "pagecast_cache_evictions" "Entries evicted for lack of room." {
+    Counter "pagecast_cache_evictions" "Entries evicted for lack of room.":
         .. shared_caches(now, |cache| cache.evictions);
-    }
-    Gauge "pagecast_cache_entries" "Entries in the cache." { .. shared_caches(now, |cache| cache.entries); }
-    Gauge "pagecast_names" "Remembered names." {
-        status("names") => now.files.names; max now.config.caches.names.get()
-    }
-    Gauge "pagecast_digests" "Remembered checksums." {
-        status("digests") => now.files.digests; max now.config.integrity.digests.get()
-    }
-    Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap." {
-        status("heap_bytes") => now.files.heap_bytes; max now.limits.heap_bytes
-    }
-    Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not." {
-        status("mapped_bytes") => now.files.mapped_bytes; max now.limits.cache_bytes
-    }
-    Gauge "pagecast_mappings" "Mapped files." {
-        status("mappings") => now.files.mappings; max now.limits.mappings
-    }
-    Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped." {
-        status("unmapping.bytes") => now.files.unmapping_bytes
-    }
-    Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited." {
-        status("unmapping.in_place") => now.files.unmapped_in_place
-    }
+    Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
+    Gauge "pagecast_names" "Remembered names.": "names" => now.files.name_cache.entries, max now.config.caches.names.get();
+    Gauge "pagecast_digests" "Remembered checksums.":
+        "digests" => now.files.digest_cache.entries, max now.config.integrity.digests.get();
+    Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
+        "heap_bytes" => now.files.heap_bytes, max now.limits.heap_bytes;
+    Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
+        "mapped_bytes" => now.files.mapped_bytes, max now.limits.cache_bytes;
+    Gauge "pagecast_mappings" "Mapped files.": "mappings" => now.files.mapped_cache.entries, max now.limits.mappings;
+    Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
+        "unmapping.bytes" => now.files.unmapping_bytes;
+    Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
+        "unmapping.in_place" => now.files.unmapped_in_place;
 
     // Handles and directories
-    Gauge "pagecast_handles" "Open files of the site." {
-        status("handles") => now.files.handles; max now.limits.handles
-    }
-    Counter "pagecast_handle_waits" "Requests that waited for a handle." {
-        status("handles.waits") => now.files.handle_waits
-    }
-    Counter "pagecast_handle_timeouts" "Requests that got no handle in time." {
-        status("handles.timeouts") problem("timeouts.handles") => now.files.handle_timeouts
-    }
-    Counter "pagecast_handles_opened" "Files opened for sending." { => now.files.handles_opened }
-    Counter "pagecast_handles_closed" "Files opened for sending that were closed again." {
-        => now.files.handles_closed
-    }
-    Gauge "pagecast_directories" "Listings and archives under way." {
-        status("directories") => now.directories; max now.limits.directories
-    }
+    Gauge "pagecast_handles" "Open files of the site.":
+        "handles" => now.files.handles, max now.limits.handles;
+    Counter "pagecast_handle_waits" "Requests that waited for a handle.":
+        "handles.waits" => now.files.handle_waits;
+    Counter "pagecast_handle_timeouts" "Requests that got no handle in time.":
+        "handles.timeouts" problem "timeouts.handles" => now.files.handle_timeouts;
+    Counter "pagecast_handles_opened" "Files opened for sending.": => now.files.handles_opened;
+    Counter "pagecast_handles_closed" "Files opened for sending that were closed again.":
+        => now.files.handles_closed;
+    Gauge "pagecast_directories" "Listings and archives under way.":
+        "directories" => now.directories(), max now.limits.directories;
 
     // Disk
-    Counter "pagecast_windows" "Windows about to be sent, by residency." {
-        [residency = "resident"] => now.totals.resident_windows,
-        [residency = "cold"] => now.totals.cold_windows
-    }
-    Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread." {
-        => &now.read_durations
-    }
-    Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device." {
-        status("reads.running") => now.files.reads_running
-    }
-    Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running." {
-        => now.config.sending.populate_threads.get()
-    }
-    Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread." {
-        status("reads.waiting") => now.files.reads_waiting
-    }
-    Counter "pagecast_reads" "Cold reads made." { status("reads.made") => now.files.reads }
-    Counter "pagecast_reads_shared" "Responses that shared the cold read of another response." {
-        status("reads.shared") => now.files.reads_shared
-    }
-    Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more." {
-        status("reads.dropped") => now.files.reads_dropped
-    }
-    Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time." {
-        status("reads.timeouts") problem("timeouts.disk") => now.files.disk_timeouts
-    }
-    Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency." {
-        status("unanswered_probes") => now.files.unanswered_probes
-    }
-    Counter "pagecast_faults" "Faults of files and disks, by kind." { .. faults(now); }
+    Counter "pagecast_windows" "Windows about to be sent, by residency.":
+        [residency = "resident"] => &now.totals.resident_windows,
+        [residency = "cold"] => &now.totals.cold_windows;
+    Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread.":
+        => now.server.files.shared.reads.durations();
+    Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device.":
+        "reads.running" => now.files.reads.running;
+    Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running.":
+        => now.config.sending.populate_threads.get();
+    Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread.":
+        "reads.waiting" => now.files.reads.waiting;
+    Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.files.reads.made;
+    Counter "pagecast_reads_shared" "Responses that shared the cold read of another response.":
+        "reads.shared" => now.files.reads.shared;
+    Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more.":
+        "reads.dropped" => now.files.reads.dropped;
+    Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time.":
+        "reads.timeouts" problem "timeouts.disk" => now.files.disk_timeouts;
+    Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency.":
+        "unanswered_probes" => now.files.unanswered_probes;
+    Counter "pagecast_faults" "Faults of files and disks, by kind.": .. faults(now);
 
     // Background work
-    Counter "pagecast_background_jobs_ended" "Finished checksums and compressions, by result." {
+    Counter "pagecast_background_jobs_ended" "Finished checksums and compressions, by result.":
         .. background_results(now);
-    }
-    Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run." {
-        [work = "digest"] => now.files.digesting.under_way; max now.files.digesting.places,
-        [work = "compress"] => now.files.compressing.under_way; max now.files.compressing.places
-    }
-    Hidden { status("background") => now.files.background }
+    Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run.":
+        [work = "digest"] => now.files.digesting.under_way, max now.files.digesting.places,
+        [work = "compress"] => now.files.compressing.under_way, max now.files.compressing.places;
+    Hidden: "background" => now.files.digesting.under_way + now.files.compressing.under_way;
 
     // TLS; absent without TLS
-    Counter "pagecast_tls_handshakes" "Finished TLS handshakes." {
+    Counter "pagecast_tls_handshakes" "Finished TLS handshakes.":
         [result = "ok"] => now.tls.as_ref().map(|tls| tls.handshakes),
-        [result = "failed"] problem("refused.handshakes") => now.tls.as_ref().map(|tls| tls.failures)
-    }
-    Gauge "pagecast_tls_handshakes_under_way" "TLS handshakes under way." {
-        => now.tls.as_ref().map(|tls| tls.in_progress); max now.tls.as_ref().map(|tls| tls.limit)
-    }
-    Counter "pagecast_tls_certificates_refused" "Reloads of certificates that failed." {
-        => now.tls.as_ref().map(|tls| tls.bad_certificates)
-    }
-    Gauge "pagecast_tls_certificate_not_after_seconds" "When a certificate expires, in seconds since 1970." {
+        [result = "failed"] problem "refused.handshakes" => now.tls.as_ref().map(|tls| tls.failures);
+    Gauge "pagecast_tls_handshakes_under_way" "TLS handshakes under way.":
+        => now.tls.as_ref().map(|tls| tls.in_progress), max now.tls.as_ref().map(|tls| tls.limit);
+    Counter "pagecast_tls_certificates_refused" "Reloads of certificates that failed.":
+        => now.tls.as_ref().map(|tls| tls.bad_certificates);
+    Gauge "pagecast_tls_certificate_not_after_seconds" "When a certificate expires, in seconds since 1970.":
         .. certificates(now);
-    }
 
     // Access control
-    Counter "pagecast_logins_granted" "Accepted links, tokens and passwords." {
-        [way = "link"] status("access.granted.link") => now.access.granted.link,
-        [way = "bearer"] status("access.granted.bearer") => now.access.granted.bearer,
-        [way = "basic"] status("access.granted.basic") => now.access.granted.basic
-    }
-    Counter "pagecast_logins_refused" "Refused links, tokens and passwords." {
-        [way = "link"] status("access.denied.link") problem("refused.logins") => now.access.denied.link,
-        [way = "bearer"] status("access.denied.bearer") problem("refused.logins") => now.access.denied.bearer,
-        [way = "basic"] status("access.denied.basic") problem("refused.logins") => now.access.denied.basic
-    }
-    Counter "pagecast_logins_missing" "Requests for protected paths without credentials." {
-        status("access.nothing_shown") => now.access.nothing_shown
-    }
-    Gauge "pagecast_password_checks" "Password checks under way." {
-        status("access.checks") => now.access.checks.under_way; max now.access.checks.limit
-    }
-    Gauge "pagecast_password_checks_waiting" "Password checks that wait for a thread." {
-        status("access.checks_waiting") => now.access.checks.waiting
-    }
-    Counter "pagecast_password_check_waits" "Password checks that had to wait." {
-        status("access.check_waits") => now.access.checks.waits
-    }
+    Counter "pagecast_logins_granted" "Accepted links, tokens and passwords.":
+        [way = "link"] "access.granted.link" => now.access.granted.link,
+        [way = "bearer"] "access.granted.bearer" => now.access.granted.bearer,
+        [way = "basic"] "access.granted.basic" => now.access.granted.basic;
+    Counter "pagecast_logins_refused" "Refused links, tokens and passwords.":
+        [way = "link"] "access.denied.link" problem "refused.logins" => now.access.denied.link,
+        [way = "bearer"] "access.denied.bearer" problem "refused.logins" => now.access.denied.bearer,
+        [way = "basic"] "access.denied.basic" problem "refused.logins" => now.access.denied.basic;
+    Counter "pagecast_logins_missing" "Requests for protected paths without credentials.":
+        "access.nothing_shown" => now.access.nothing_shown;
+    Gauge "pagecast_password_checks" "Password checks under way.":
+        "access.checks" => now.access.checks.under_way, max now.access.checks.limit;
+    Gauge "pagecast_password_checks_waiting" "Password checks that wait for a thread.":
+        "access.checks_waiting" => now.access.checks.waiting;
+    Counter "pagecast_password_check_waits" "Password checks that had to wait.":
+        "access.check_waits" => now.access.checks.waits;
 
     // Access log
-    Counter "pagecast_access_log_written" "Access log lines written." {
-        status("access_log.written") => now.access_log.written
-    }
-    Counter "pagecast_access_log_dropped" "Access log lines dropped because the queue was full." {
-        status("access_log.dropped") => now.access_log.dropped
-    }
-    Counter "pagecast_access_log_failed" "Access log lines that could not be written." {
-        status("access_log.failed") => now.access_log.failed
-    }
-    Gauge "pagecast_access_log_queued" "Access log lines in the queue." {
-        status("access_log.queued") => now.access_log.queued
-    }
-    Gauge "pagecast_access_log_queued_limit" "Limit of pagecast_access_log_queued." {
-        status("access_log.limit") => now.access_log.limit
-    }
+    Counter "pagecast_access_log_written" "Access log lines written.":
+        "access_log.written" => now.access_log.written;
+    Counter "pagecast_access_log_dropped" "Access log lines dropped because the queue was full.":
+        "access_log.dropped" => now.access_log.dropped;
+    Counter "pagecast_access_log_failed" "Access log lines that could not be written.":
+        "access_log.failed" => now.access_log.failed;
+    Gauge "pagecast_access_log_queued" "Access log lines in the queue.":
+        "access_log.queued" => now.access_log.queued;
+    Gauge "pagecast_access_log_queued_limit" "Limit of pagecast_access_log_queued.":
+        "access_log.limit" => now.access_log.limit;
 
     // Process; without /proc only its memory limit
-    Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files." {
-        => now.process.map(|process| process.anonymous_bytes + process.shared_bytes)
-    }
-    Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes." {
-        status("memory.bytes") => now.limits.memory_bytes
-    }
-    Hidden {
-        status("memory.source") => now.limits.memory_source.to_string().as_str(),
-        status("process") => now.process.is_none().then_some(serde_json::Value::Null)
-    }
-    Gauge "process_resident_memory_bytes" "Resident memory, pages of files included." {
-        status("process.resident_bytes") => now.process.map(|process| process.resident_bytes)
-    }
-    Hidden {
-        status("process.anonymous_bytes") => now.process.map(|process| process.anonymous_bytes),
-        status("process.file_bytes") => now.process.map(|process| process.file_bytes),
-        status("process.shared_bytes") => now.process.map(|process| process.shared_bytes)
-    }
-    Gauge "process_virtual_memory_bytes" "Virtual memory." {
-        => now.process.map(|process| process.virtual_bytes)
-    }
-    Gauge "process_threads" "Threads of the process." {
-        status("process.threads") => now.process.map(|process| process.threads)
-    }
+    Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files.":
+        => now.process.map(|process| process.anonymous_bytes + process.shared_bytes);
+    Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes.":
+        "memory.bytes" => now.limits.memory_bytes;
+    Hidden:
+        "memory.source" => now.limits.memory_source.to_string().as_str(),
+        "process" => now.process.is_none().then_some(serde_json::Value::Null);
+    Gauge "process_resident_memory_bytes" "Resident memory, pages of files included.":
+        "process.resident_bytes" => now.process.map(|process| process.resident_bytes);
+    Hidden:
+        "process.anonymous_bytes" => now.process.map(|process| process.anonymous_bytes),
+        "process.file_bytes" => now.process.map(|process| process.file_bytes),
+        "process.shared_bytes" => now.process.map(|process| process.shared_bytes);
+    Gauge "process_virtual_memory_bytes" "Virtual memory.":
+        => now.process.map(|process| process.virtual_bytes);
+    Gauge "process_threads" "Threads of the process.":
+        "process.threads" => now.process.map(|process| process.threads);
 };
 
 /// Metrics that only `/metrics` reports, because reading them takes many system calls.
 pub(crate) static PROCESS_METRICS: &[Metric] = metrics! { now:
-    Counter "process_cpu_seconds" "Processor time, of user space and the kernel." {
-        => now.usage().map(|usage| usage.cpu_seconds)
-    }
-    Gauge "process_open_fds" "Open files, sockets included." { => now.usage().map(|usage| usage.open_files) }
-    Gauge "process_max_fds" "Limit of process_open_fds." {
-        => now.usage().map(|usage| usage.open_files_limit.map_or(f64::INFINITY, |limit| limit as f64))
-    }
-    Gauge "process_start_time_seconds" "When the process started, in seconds since 1970." {
-        => now.usage().map(|usage| usage.started_seconds)
-    }
+    Counter "process_cpu_seconds" "Processor time, of user space and the kernel.":
+        => now.usage.as_ref().map(|usage| usage.cpu_seconds);
+    Gauge "process_open_fds" "Open files, sockets included.":
+        => now.usage.as_ref().map(|usage| usage.open_files);
+    Gauge "process_max_fds" "Limit of process_open_fds.":
+        => now.usage.as_ref().map(|usage| usage.open_files_limit.map_or(f64::INFINITY, |limit| limit as f64));
+    Gauge "process_start_time_seconds" "When the process started, in seconds since 1970.":
+        => now.usage.as_ref().map(|usage| usage.started_seconds);
 };
 
 fn per_second(rate: &RequestRate) -> f64 {

@@ -1,6 +1,7 @@
 //! Rates of downloads and of busy files, computed from earlier counts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -42,7 +43,7 @@ pub(super) struct Download {
 
 impl Downloads {
     /// Computes the rates of `transfers` and keeps their counts for the next call.
-    pub(super) fn update(&mut self, transfers: Vec<Transfer>, now: Instant) -> Vec<Download> {
+    pub(super) fn update(&mut self, transfers: Vec<Arc<Transfer>>, now: Instant) -> Vec<Download> {
         let mut seen = HashMap::with_capacity(transfers.len());
         let mut downloads = Vec::with_capacity(transfers.len());
         for transfer in transfers {
@@ -50,23 +51,23 @@ impl Downloads {
             let path = transfer.path.as_ref();
             let path = path.map(|path| format!("/{}", String::from_utf8_lossy(path.as_bytes())));
             let key = (transfer.started, client.clone(), path.clone().unwrap_or_default());
-            let age = now.saturating_duration_since(transfer.started);
+            let (age, sent) = (now.saturating_duration_since(transfer.started), transfer.sent.get());
             let rate = match self.seen.get(&key) {
-                Some(before) => before.rate_until(now, transfer.sent),
-                None => per(transfer.sent, age.max(AGE_MIN).as_secs_f64()),
+                Some(before) => before.rate_until(now, sent),
+                None => per(sent, age.max(AGE_MIN).as_secs_f64()),
             };
-            let left = transfer.total.map(|total| total.saturating_sub(transfer.sent));
+            let left = transfer.total.map(|total| total.saturating_sub(sent));
             downloads.push(Download {
                 client,
                 path,
                 protocol: transfer.protocol.name(),
-                sent: transfer.sent,
+                sent,
                 total: transfer.total,
                 seconds: age.as_secs(),
                 bytes_per_second: rate,
                 seconds_left: left.and_then(|left| seconds(left, rate)),
             });
-            seen.insert(key, LastCount { at: now, sent: transfer.sent, rate });
+            seen.insert(key, LastCount { at: now, sent, rate });
         }
         self.seen = seen;
         downloads
@@ -141,16 +142,16 @@ mod tests {
     use crate::http::target::SitePath;
     use crate::telemetry::metrics::exchange::Protocol;
 
-    fn transfer(sent: u64, begun: Instant) -> Transfer {
+    fn transfer(sent: u64, begun: Instant) -> Arc<Transfer> {
         let path = Some(SitePath::root().entry(b"a.iso"));
-        Transfer {
+        Arc::new(Transfer {
             client: ClientKey::V4(1),
             path,
             total: Some(10_000),
-            sent,
+            sent: sent.into(),
             started: begun,
             protocol: Protocol::Http11,
-        }
+        })
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::time::Instant;
 use super::figures::rounded;
 use crate::admin::readings::Readings;
 use crate::admin::registry::metric::Series;
-use crate::telemetry::metrics::totals::MetricTotals;
+use crate::telemetry::metrics::counts::MetricCounts;
 
 /// Counters at one moment.
 pub(super) struct Sample {
     pub(super) at: Instant,
-    pub(super) totals: MetricTotals,
+    pub(super) totals: MetricCounts,
     pub(super) lookups: LookupSample,
     pub(super) connections: u64,
     /// Failures and rejections by kind.
@@ -38,8 +38,9 @@ pub(super) struct ProblemCounts {
 impl Sample {
     pub(super) fn new(readings: &Readings, series: &[Series<'_>], at: Instant) -> Self {
         // The path cache of a worker comes before the name cache that all share.
+        let (hits, _) = readings.totals.path_cache_hits_and_misses();
         let shared = readings.files.name_cache;
-        let lookups = LookupSample { hits: readings.lookups.hits() + shared.hits, misses: shared.misses };
+        let lookups = LookupSample { hits: hits + shared.hits, misses: shared.misses };
         let mut problems: Vec<ProblemCounts> = Vec::new();
         for (group, kind, count) in series.iter().filter_map(Series::as_problem) {
             match problems.iter_mut().find(|known| known.group == group && known.kind == kind) {

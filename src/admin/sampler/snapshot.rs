@@ -1,15 +1,13 @@
 //! The event that a dashboard receives once a second, as JSON.
 
-use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
 use super::sample::Sample;
-use crate::admin::status::StatusObject;
 use crate::limits::connections::ActivityCounts;
-use crate::telemetry::metrics::histogram::HistogramTotals;
-use crate::telemetry::metrics::worker::{SendPath, StatusClass};
+use crate::telemetry::metrics::histogram::Histogram;
+use crate::telemetry::metrics::kind::{SendPath, StatusClass};
 
 /// Everything that the page shows.
 #[derive(Serialize)]
@@ -29,7 +27,7 @@ pub(super) struct Snapshot<'a> {
     pub(super) busy: Vec<BusyFile>,
     /// Connections by state.
     pub(super) activities: ActivityCounts,
-    pub(super) status: StatusObject<'a, String>,
+    pub(super) status: serde_json::Value,
 }
 
 /// Chart values of one second. As JSON, an array in this order.
@@ -51,9 +49,9 @@ pub(super) struct ChartPoint {
 pub(super) struct Recent {
     requests: u64,
     /// Requests by status class.
-    classes: Vec<NamedRate>,
+    classes: [NamedRate; StatusClass::ALL.len()],
     /// Bytes by send path.
-    paths: Vec<NamedRate>,
+    paths: [NamedRate; SendPath::ALL.len()],
     duration: Quantiles,
     first_byte: Quantiles,
     /// Share of cache hits among lookups. `None` without lookups.
@@ -91,7 +89,7 @@ impl ChartPoint {
     pub(super) fn between(at_ms: u64, now: &Sample, last: &Sample, recent: &Sample) -> Self {
         let seconds = seconds_between(last, now);
         let done = now.totals.since(&last.totals);
-        let durations = now.totals.first_bytes.since(&recent.totals.first_bytes);
+        let durations = now.totals.since(&recent.totals).first_bytes;
         Self {
             at_ms,
             requests_per_second: per(done.requests(), seconds),
@@ -107,16 +105,17 @@ impl ChartPoint {
 
 impl Serialize for ChartPoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(Some(8))?;
-        array.serialize_element(&self.at_ms)?;
-        array.serialize_element(&self.requests_per_second)?;
-        array.serialize_element(&self.bytes_per_second)?;
-        array.serialize_element(&self.p50_ms)?;
-        array.serialize_element(&self.p99_ms)?;
-        array.serialize_element(&self.errors_per_second)?;
-        array.serialize_element(&self.rejected_per_second)?;
-        array.serialize_element(&self.connections)?;
-        array.end()
+        let array = (
+            self.at_ms,
+            self.requests_per_second,
+            self.bytes_per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.errors_per_second,
+            self.rejected_per_second,
+            self.connections,
+        );
+        array.serialize(serializer)
     }
 }
 
@@ -126,15 +125,8 @@ impl Recent {
         let share = |name, count| NamedRate { name, per_second: per(count, seconds) };
         Self {
             requests: done.requests(),
-            classes: StatusClass::ALL
-                .into_iter()
-                .map(|class| share(class.name(), done.of_class(class)))
-                .collect(),
-            paths: SendPath::ALL
-                .into_iter()
-                .zip(done.sent)
-                .map(|(path, bytes)| share(path.name(), bytes))
-                .collect(),
+            classes: StatusClass::ALL.map(|class| share(class.name(), done.of_class(class))),
+            paths: SendPath::ALL.map(|path| share(path.name(), done.sent[path as usize].get())),
             duration: Quantiles::of(&done.durations),
             first_byte: Quantiles::of(&done.first_bytes),
             hit_share: now.lookups.share_since(before.lookups),
@@ -143,7 +135,7 @@ impl Recent {
 }
 
 impl Quantiles {
-    fn of(durations: &HistogramTotals) -> Self {
+    fn of(durations: &Histogram) -> Self {
         let [p50_ms, p90_ms, p99_ms] = [0.5, 0.9, 0.99].map(|rank| quantile(durations, rank));
         Self { p50_ms, p90_ms, p99_ms }
     }
@@ -181,7 +173,7 @@ fn seconds_between(before: &Sample, now: &Sample) -> f64 {
     now.at.saturating_duration_since(before.at).as_secs_f64()
 }
 
-fn quantile(durations: &HistogramTotals, rank: f64) -> Option<f64> {
+fn quantile(durations: &Histogram, rank: f64) -> Option<f64> {
     durations.quantile(rank).map(|took| rounded(took.as_secs_f64() * 1000.0))
 }
 

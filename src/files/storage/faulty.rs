@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
+use rustix::fs::{OFlags, ResolveFlags, StatFs};
 use rustix::io::Errno;
 
 use super::{FileStat, Mapping, Storage, SystemStorage};
@@ -259,13 +259,13 @@ impl Storage for Faulty {
         self.under.open(directory, name, flags, resolve)
     }
 
-    fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    fn fstat(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
         let fault = self.check(Call::Fstat, &path_of(file), 0..0)?;
-        let mut stat = self.under.fstat(file)?;
-        if let Some(InjectedFault::Device(device)) = fault {
-            stat.st_dev = device;
-        }
-        Ok(stat)
+        let stat = self.under.fstat(file)?;
+        Ok(match fault {
+            Some(InjectedFault::Device(device)) => stat.on_device(device),
+            _ => stat,
+        })
     }
 
     fn stat_cached(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
@@ -393,7 +393,7 @@ mod tests {
         let (_dir, file) = file();
         let disk = Faulty::new();
         disk.inject(When::every(Call::Fstat).of("/name"), InjectedFault::Device(4711));
-        assert_eq!(disk.fstat(file.as_fd()).unwrap().st_dev, 4711);
+        assert_eq!(disk.fstat(file.as_fd()).unwrap().version.device, 4711);
     }
 
     #[test]

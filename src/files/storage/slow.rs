@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hashlink::LinkedHashSet;
 use parking_lot::Mutex;
-use rustix::fs::{OFlags, ResolveFlags, Stat, StatFs};
+use rustix::fs::{OFlags, ResolveFlags, StatFs};
 use rustix::io::Errno;
 
 use super::{FileStat, Mapping, Storage, SystemStorage};
@@ -111,8 +111,8 @@ impl Slow {
     }
 
     fn identity(&self, file: BorrowedFd<'_>) -> Result<Identity, Errno> {
-        let stat = self.under.fstat(file)?;
-        Ok((stat.st_dev, stat.st_ino))
+        let version = self.under.fstat(file)?.version;
+        Ok((version.device, version.inode))
     }
 
     fn identity_of(&self, mapping: &Mapping) -> Identity {
@@ -148,7 +148,7 @@ impl Storage for Slow {
         self.under.open(directory, name, flags, resolve)
     }
 
-    fn fstat(&self, file: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    fn fstat(&self, file: BorrowedFd<'_>) -> Result<FileStat, Errno> {
         self.under.fstat(file)
     }
 

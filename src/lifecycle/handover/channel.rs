@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
@@ -12,12 +13,15 @@ use rustix::net::{
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::message::HandoverMessage;
 
 /// A connection between the two processes of an upgrade.
 pub(crate) struct Channel {
     stream: UnixStream,
+    /// Names the process at the other end, for the log.
+    pub(crate) peer: String,
     /// Bytes that were received and are no whole line yet.
     input: Vec<u8>,
     /// Descriptors that were received and not taken yet, in order.
@@ -35,15 +39,8 @@ impl Channel {
             let user = peer.uid.as_raw();
             return Err(io::Error::other(format!("the peer is a process of another user ({user})")));
         }
-        Ok(Self { stream, input: Vec::new(), descriptors: VecDeque::new() })
-    }
-
-    /// Names the process at the other end, for the log.
-    pub(super) fn peer(&self) -> String {
-        match rustix::net::sockopt::socket_peercred(&self.stream) {
-            Ok(peer) => format!("process {}", peer.pid.as_raw_pid()),
-            Err(_) => "a process".to_owned(),
-        }
+        let peer = format!("process {}", peer.pid.as_raw_pid());
+        Ok(Self { stream, peer, input: Vec::new(), descriptors: VecDeque::new() })
     }
 
     /// Sends a message, and with its first byte a descriptor.
@@ -95,6 +92,12 @@ impl Channel {
     }
 }
 
+/// Waits for a step that takes the process at the other end a moment.
+pub(super) async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let does_not_answer = || io::Error::new(io::ErrorKind::TimedOut, "it does not answer");
+    timeout(PEER_TIMEOUT, step).await.unwrap_or_else(|_| Err(does_not_answer()))
+}
+
 fn send_some(stream: &UnixStream, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -121,6 +124,8 @@ fn receive_some(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec
     }
     Ok((received.bytes, descriptors))
 }
+
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Far longer than the longest message, which lists the numbers of 1024 groups.
 const LINE_MAX: usize = 64 * 1024;

@@ -1,51 +1,67 @@
 //! Checks listening sockets that this process did not open: from a service manager (`LISTEN_FDS`), or from a predecessor.
 
+use std::ffi::OsStr;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use listenfd::ListenFd;
-use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
+use socket2::{Socket, Type};
 
-use super::message::Role;
-use crate::config::Address;
 use crate::config::activation::{ADMIN, ActivationInfo, HTTPS};
+use crate::config::{Address, Config};
 use crate::net::listener::{BoundAddress, DEFER_SECONDS, Listener, Scheme, SocketOrigin, SocketPath};
 use crate::sys::kernel::defer_accept;
 
-/// Takes and checks the sockets of a service manager. They are for TLS if they are named so, or bound to an address of `tls`. The
-/// variables are removed from the environment, so that child processes don't see them: call it before there are threads.
-///
-/// # Errors
-/// If an announced descriptor is not a listening stream socket; the error names it.
-pub(super) fn from_manager(defers: bool, tls: &[Address]) -> io::Result<Vec<(Role, BoundAddress)>> {
-    let announced = ActivationInfo::of_this_process().map_err(io::Error::other)?;
-    let mut found = ListenFd::from_env();
-    let Some(ActivationInfo { first, names }) = announced else { return Ok(Vec::new()) };
-    let take = |(index, name): (usize, &String)| {
-        let number = usize::try_from(first).unwrap_or_default() + index;
-        let descriptor = match name.as_str() {
-            "" => format!("descriptor {number}"),
-            name => format!("descriptor {number} ({name})"),
-        };
-        let role = if name == ADMIN { Role::Admin } else { Role::Traffic };
-        let bound = take(&mut found, index).and_then(|socket| {
-            let inherited = InheritedSocket::check(socket)?;
-            // Without the setting, what the manager has set stays.
-            inherited.prepare((defers && role == Role::Traffic).then_some(true))?;
-            let is_https = role == Role::Traffic && (name == HTTPS || tls.contains(inherited.at()));
-            Ok(inherited.into_bound(if is_https { Scheme::Https } else { Scheme::Http }))
-        });
-        let bound = bound.map_err(|error| {
-            io::Error::new(error.kind(), format!("can't listen on the inherited {descriptor}: {error}"))
-        })?;
-        Ok((role, bound))
-    };
-    names.iter().enumerate().map(take).collect()
+/// Sockets of a service manager.
+#[derive(Default)]
+pub(crate) struct ActivatedSockets {
+    pub(super) traffic: Vec<BoundAddress>,
+    pub(super) admin: Option<BoundAddress>,
+}
+
+impl ActivatedSockets {
+    /// Takes and checks the sockets that the environment announces. They are for TLS if they are named so, or bound to an address
+    /// of `tls_listen`. The variables are removed from the environment, so that child processes don't see them: call it before
+    /// there are threads.
+    ///
+    /// # Errors
+    /// If one of them is not a listening stream socket; the error names it.
+    pub(crate) fn take(config: &Config) -> io::Result<Self> {
+        let announced = ActivationInfo::of_this_process().map_err(io::Error::other)?;
+        let mut found = ListenFd::from_env();
+        let mut activated = Self::default();
+        let Some(ActivationInfo { first, names }) = announced else { return Ok(activated) };
+        for (name, (number, index)) in names.iter().zip((first..).zip(0..)) {
+            let is_admin = name == ADMIN;
+            let bound = take(&mut found, index).and_then(|socket| bound(socket, name, config));
+            let bound = bound.map_err(|error| {
+                let shown = if name.is_empty() { String::new() } else { format!(" ({name})") };
+                let message = format!("can't listen on the inherited descriptor {number}{shown}: {error}");
+                io::Error::new(error.kind(), message)
+            })?;
+            if is_admin {
+                activated.admin = Some(bound);
+            } else {
+                activated.traffic.push(bound);
+            }
+        }
+        Ok(activated)
+    }
+}
+
+fn bound(socket: OwnedFd, name: &str, config: &Config) -> io::Result<BoundAddress> {
+    let inherited = InheritedSocket::check(socket)?;
+    let is_traffic = name != ADMIN;
+    // Without the setting, what the manager has set stays.
+    inherited.prepare((is_traffic && config.listening.defer_accept.is_on()).then_some(true))?;
+    let is_https = is_traffic && (name == HTTPS || config.tls_addresses().contains(&inherited.at));
+    let scheme = if is_https { Scheme::Https } else { Scheme::Http };
+    let url = scheme.url(&inherited.at);
+    let listeners = vec![inherited.into_listener(false)];
+    Ok(BoundAddress { scheme, url, listeners, configured: None, origin: SocketOrigin::Manager })
 }
 
 fn take(found: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
@@ -61,8 +77,9 @@ fn take(found: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
 /// A listening stream socket that was checked.
 #[derive(Debug)]
 pub(super) struct InheritedSocket {
-    socket: OwnedFd,
-    at: Address,
+    socket: Socket,
+    /// The address it is bound to.
+    pub(super) at: Address,
 }
 
 impl InheritedSocket {
@@ -71,27 +88,23 @@ impl InheritedSocket {
     /// # Errors
     /// If it is not a listening TCP or unix stream socket.
     pub(super) fn check(socket: OwnedFd) -> io::Result<Self> {
-        if sockopt::socket_type(&socket)? != SocketType::STREAM {
+        let socket = Socket::from(socket);
+        if socket.r#type()? != Type::STREAM {
             return Err(io::Error::other("it is not a stream socket"));
         }
-        if !sockopt::socket_acceptconn(&socket)? {
+        if !socket.is_listener()? {
             return Err(io::Error::other("it is not listening"));
         }
         let at = address_of(&socket)?;
         Ok(Self { socket, at })
     }
 
-    /// The address it is bound to.
-    pub(super) fn at(&self) -> &Address {
-        &self.at
-    }
-
     /// Makes it non-blocking, and sets the options that accepted sockets inherit.
     pub(super) fn prepare(&self, defers: Option<bool>) -> io::Result<()> {
-        ioctl_fionbio(&self.socket, true)?;
-        fcntl_setfd(&self.socket, FdFlags::CLOEXEC)?;
+        self.socket.set_nonblocking(true)?;
+        self.socket.set_cloexec(true)?;
         if let Address::Tcp(_) = self.at {
-            sockopt::set_tcp_nodelay(&self.socket, true)?;
+            self.socket.set_tcp_nodelay(true)?;
             if let Some(defers) = defers {
                 defer_accept(&self.socket, if defers { DEFER_SECONDS } else { 0 })?;
             }
@@ -105,31 +118,21 @@ impl InheritedSocket {
             Address::Unix(path) if owns_path => Some(Arc::new(SocketPath::of_another(path))),
             _ => None,
         };
-        Listener { socket: Arc::new(self.socket), path }
-    }
-
-    fn into_bound(self, scheme: Scheme) -> BoundAddress {
-        let url = scheme.url(&self.at);
-        let listeners = vec![self.into_listener(false)];
-        BoundAddress { scheme, url, listeners, configured: None, origin: SocketOrigin::Manager }
+        Listener { socket: Arc::new(self.socket.into()), path }
     }
 }
 
-fn address_of(socket: &OwnedFd) -> io::Result<Address> {
-    let local = getsockname(socket)?;
-    match sockopt::socket_domain(socket)? {
-        AddressFamily::INET | AddressFamily::INET6 => Ok(Address::Tcp(SocketAddr::try_from(local)?)),
-        AddressFamily::UNIX => {
-            let name = SocketAddrUnix::try_from(local)?;
-            let path = name.path().map(|path| path.into_owned());
-            let shown = |name: &[u8]| Path::new("@").join(std::ffi::OsStr::from_bytes(name));
-            Ok(Address::Unix(match (path, name.abstract_name()) {
-                (Some(path), _) => std::ffi::OsStr::from_bytes(path.as_bytes()).into(),
-                (None, name) => shown(name.unwrap_or_default()),
-            }))
-        }
-        _ => Err(io::Error::other("it is neither a TCP nor a unix socket")),
+fn address_of(socket: &Socket) -> io::Result<Address> {
+    let local = socket.local_addr()?;
+    if let Some(at) = local.as_socket() {
+        return Ok(Address::Tcp(at));
     }
+    if !local.is_unix() {
+        return Err(io::Error::other("it is neither a TCP nor a unix socket"));
+    }
+    let shown = |name: &[u8]| Path::new("@").join(OsStr::from_bytes(name));
+    let abstract_name = || shown(local.as_abstract_namespace().unwrap_or_default());
+    Ok(Address::Unix(local.as_pathname().map_or_else(abstract_name, Path::to_owned)))
 }
 
 #[cfg(test)]
@@ -153,7 +156,7 @@ mod tests {
             let refused = InheritedSocket::check(socket).unwrap_err().to_string();
             assert!(refused.contains(expected), "{refused}");
         }
-        assert_eq!(InheritedSocket::check(listener.into()).unwrap().at(), &Address::Tcp(at));
+        assert_eq!(InheritedSocket::check(listener.into()).unwrap().at, Address::Tcp(at));
     }
 
     #[test]
@@ -161,8 +164,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let inherited = InheritedSocket::check(UnixListener::bind(&path).unwrap().into()).unwrap();
-        assert_eq!(inherited.at(), &Address::Unix(path.clone()));
-        drop(inherited.into_bound(Scheme::Http));
+        assert_eq!(inherited.at, Address::Unix(path.clone()));
+        drop(inherited.into_listener(false));
         assert!(path.exists(), "the path is the manager's");
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use log::Level;
 
-use super::inherited::from_manager;
+use super::inherited::ActivatedSockets;
 use super::message::Role;
 use super::predecessor::Predecessor;
 use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
@@ -19,30 +19,6 @@ pub struct Listeners {
     pub(crate) predecessor: Option<Predecessor>,
     /// Where a successor can connect.
     pub(crate) upgrade: Option<UpgradePath>,
-}
-
-/// Sockets of a service manager.
-#[derive(Default)]
-pub(crate) struct ActivatedSockets {
-    traffic: Vec<BoundAddress>,
-    admin: Option<BoundAddress>,
-}
-
-impl ActivatedSockets {
-    /// Takes the sockets that the environment announces. Call it before there are threads: it changes the environment.
-    ///
-    /// # Errors
-    /// If one of them is not a listening stream socket; the error names it.
-    pub(crate) fn take(config: &Config) -> io::Result<Self> {
-        let mut activated = Self::default();
-        for (role, bound) in from_manager(config.listening.defer_accept.is_on(), config.tls_addresses())? {
-            match role {
-                Role::Traffic => activated.traffic.push(bound),
-                Role::Admin => activated.admin = Some(bound),
-            }
-        }
-        Ok(activated)
-    }
 }
 
 impl Listeners {

@@ -27,7 +27,7 @@ mod offer;
 mod predecessor;
 mod upgrade_socket;
 
-pub(crate) use listeners::ActivatedSockets;
+pub(crate) use inherited::ActivatedSockets;
 pub use listeners::Listeners;
 pub(crate) use offer::{SocketOffer, Successor, failures, log_failed_handover};
 pub(crate) use predecessor::Predecessor;

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::time::timeout;
 
-use super::channel::Channel;
+use super::channel::{Channel, in_time};
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
 use crate::lifecycle::handover::upgrade_socket::UpgradeSocket;
 use crate::net::listener::{BoundAddress, Listener, SocketPath};
@@ -35,7 +34,7 @@ struct Offered {
 
 /// A successor that is ready and waits for the sockets to become its own.
 pub(crate) struct Successor {
-    channel: Channel,
+    pub(crate) channel: Channel,
     taken: Vec<usize>,
 }
 
@@ -71,15 +70,16 @@ impl SocketOffer {
 
     async fn offer_to(&self, stream: UnixStream, prepare: &impl AsyncFn()) -> io::Result<Successor> {
         let mut channel = Channel::new(stream)?;
-        let who = channel.peer();
+        let who = channel.peer.clone();
         let described = async {
             prepare().await;
             self.describe(&mut channel).await
         };
-        match timeout(PEER_TIMEOUT, described).await {
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Err(ended(&who)),
-            described => described.map_err(|_| io::Error::other(format!("{who} does not answer")))??,
-        }
+        in_time(described).await.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => ended(&who),
+            io::ErrorKind::TimedOut => io::Error::other(format!("{who} does not answer")),
+            _ => error,
+        })?;
         self.is_with_successor.set(true);
         log::info!("{who} is starting as the successor");
         match channel.receive().await? {
@@ -95,12 +95,12 @@ impl SocketOffer {
             Some(HandoverMessage::Hello { protocol }) => {
                 let reason = format!("it uses version {PROTOCOL} of the upgrade protocol, not {protocol}");
                 channel.send(&HandoverMessage::Refused { reason }, None).await?;
-                return Err(io::Error::other(format!(
-                    "{} uses version {protocol} of the upgrade protocol, not {PROTOCOL}",
-                    channel.peer()
-                )));
+                let peer = &channel.peer;
+                let reason =
+                    format!("{peer} uses version {protocol} of the upgrade protocol, not {PROTOCOL}");
+                return Err(io::Error::other(reason));
             }
-            _ => return Err(io::Error::other(format!("{} did not send a hello", channel.peer()))),
+            _ => return Err(io::Error::other(format!("{} did not send a hello", channel.peer))),
         }
         for Offered { description, socket, .. } in &self.sockets {
             channel.send(&HandoverMessage::Socket(description.clone()), Some(socket.as_fd())).await?;
@@ -117,10 +117,9 @@ impl SocketOffer {
         let is_taken = |offered: &&Offered| successor.taken.contains(&offered.description.group);
         let taken = || self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref());
         taken().for_each(|path| path.leave());
-        let sent = timeout(PEER_TIMEOUT, successor.channel.send(&HandoverMessage::Yours, None)).await;
-        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|_| {
+        in_time(successor.channel.send(&HandoverMessage::Yours, None)).await.map_err(|_| {
             taken().for_each(|path| path.claim());
-            ended(&successor.peer())
+            ended(&successor.channel.peer)
         })
     }
 
@@ -135,14 +134,9 @@ impl SocketOffer {
 }
 
 impl Successor {
-    /// Names the process, for the log.
-    pub(crate) fn peer(&self) -> String {
-        self.channel.peer()
-    }
-
     /// Waits until the successor has closed the connection. Only then may this process remove the path of its upgrade socket.
     pub(crate) async fn gone(mut self) {
-        let _ = timeout(PEER_TIMEOUT, self.channel.receive()).await;
+        let _ = in_time(self.channel.receive()).await;
     }
 }
 
@@ -191,7 +185,7 @@ async fn refuse(stream: UnixStream) {
         channel.receive().await?;
         channel.send(&HandoverMessage::Refused { reason }, None).await
     };
-    let _ = timeout(PEER_TIMEOUT, refused).await;
+    let _ = in_time(refused).await;
 }
 
 fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
@@ -202,6 +196,3 @@ fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item
         Offered { description, socket, path }
     })
 }
-
-/// For steps that take the process at the other end a moment.
-pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(10);

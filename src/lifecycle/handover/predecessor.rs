@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::time::timeout;
 
-use super::channel::Channel;
+use super::channel::{Channel, in_time};
 use super::inherited::InheritedSocket;
 use super::message::{Description, HandoverMessage, PROTOCOL, Role};
-use super::offer::PEER_TIMEOUT;
 use crate::config::Address;
 use crate::net::listener::{BoundAddress, Scheme, SocketOrigin, SocketPath, is_socket};
 
 /// Connection to a server that goes on serving until this one is ready.
 pub(crate) struct Predecessor {
-    channel: Channel,
+    pub(crate) channel: Channel,
     /// Timeout of the service manager's watchdog, if there is one.
     pub(crate) watchdog: Option<Duration>,
     /// Numbers of the groups that were taken.
@@ -41,8 +39,7 @@ impl Predecessor {
     /// # Errors
     /// If no server listens there, it belongs to another user, or it does not follow the protocol.
     pub(super) async fn connect(path: &Path) -> io::Result<Self> {
-        let connected = timeout(PEER_TIMEOUT, Self::try_connect(path)).await;
-        connected.unwrap_or_else(|_| Err(io::Error::other("it does not answer"))).map_err(|error| {
+        in_time(Self::try_connect(path)).await.map_err(|error| {
             let path = path.display();
             io::Error::new(error.kind(), format!("can't take over from the server at {path}: {error}"))
         })
@@ -63,13 +60,11 @@ impl Predecessor {
         let watchdog_usec = loop {
             match channel.receive().await? {
                 Some(HandoverMessage::Socket(description)) => {
-                    let socket = channel.take_descriptor();
-                    let socket =
-                        socket.ok_or_else(|| io::Error::other("a message came without its descriptor"))?;
-                    let socket = InheritedSocket::check(socket)?;
+                    let missing = || io::Error::other("a message came without its descriptor");
+                    let socket = InheritedSocket::check(channel.take_descriptor().ok_or_else(missing)?)?;
                     let group = groups.entry(description.group).or_insert_with(|| Group {
                         description,
-                        at: socket.at().clone(),
+                        at: socket.at.clone(),
                         sockets: Vec::new(),
                     });
                     group.sockets.push(socket);
@@ -86,11 +81,6 @@ impl Predecessor {
         let offered = groups.into_values().collect();
         let watchdog = watchdog_usec.map(Duration::from_micros);
         Ok(Self { channel, watchdog, taken: Vec::new(), paths: Vec::new(), offered })
-    }
-
-    /// Names the process, for the log.
-    pub(crate) fn peer(&self) -> String {
-        self.channel.peer()
     }
 
     /// Takes the sockets of `address`, if the predecessor has them: those it configured under that name, of the same scheme first,
@@ -168,8 +158,8 @@ impl Predecessor {
                 _ => Err(io::Error::other("it is gone")),
             }
         };
-        let relieved = timeout(PEER_TIMEOUT, relieved).await;
+        let relieved = in_time(relieved).await;
         self.paths.iter().for_each(|path| path.claim());
-        relieved.unwrap_or_else(|_| Err(io::Error::other("it does not answer")))
+        relieved
     }
 }

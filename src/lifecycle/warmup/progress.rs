@@ -2,17 +2,9 @@
 
 use std::fmt;
 
-use parking_lot::Mutex;
-
 use crate::files::warming::WarmResult;
 
 /// Counts of the warmup under way, or of the last one.
-#[derive(Debug, Default)]
-pub(crate) struct WarmupProgress {
-    counts: Mutex<WarmupCounts>,
-}
-
-/// Counts of a warmup at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct WarmupCounts {
     /// Files to read.
@@ -29,30 +21,16 @@ pub(crate) struct WarmupCounts {
     pub(crate) left_out: u64,
 }
 
-impl WarmupProgress {
-    pub(crate) fn counts(&self) -> WarmupCounts {
-        *self.counts.lock()
-    }
-
-    /// Starts a warmup of `of` files: all other counts become 0.
-    pub(super) fn begin(&self, of: u64) {
-        *self.counts.lock() = WarmupCounts { of, ..WarmupCounts::default() };
-    }
-
-    pub(super) fn record(&self, result: WarmResult) {
-        let mut counts = self.counts.lock();
-        counts.done += 1;
+impl WarmupCounts {
+    /// Counts a file with its result, or `None` if it was skipped.
+    pub(super) fn record(&mut self, result: Option<WarmResult>) {
+        self.done += 1;
         match result {
-            WarmResult::Read(bytes) => counts.bytes += bytes,
-            WarmResult::Gone => counts.gone += 1,
-            WarmResult::Failed => counts.failed += 1,
+            Some(WarmResult::Read(bytes)) => self.bytes += bytes,
+            Some(WarmResult::Gone) => self.gone += 1,
+            Some(WarmResult::Failed) => self.failed += 1,
+            None => self.left_out += 1,
         }
-    }
-
-    pub(super) fn record_left_out(&self) {
-        let mut counts = self.counts.lock();
-        counts.done += 1;
-        counts.left_out += 1;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Saves the recently used files at a stop, and warms them at the next start.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -41,16 +42,14 @@ impl WarmupState {
         let begun = Instant::now();
         let reading = async {
             // An operator may have requested a warmup already.
-            let permit = self.warmup.acquire().await;
+            let turn = Arc::clone(&self.warmup.turn).lock_owned().await;
             let (directory, max) = (directory.clone(), self.warmup.max_files);
             let hot = run_on_own_thread(move || directory.read(max)).await.unwrap_or_default();
-            if let Some(permit) = permit {
-                self.warmup.warm(&hot, &permit).await;
-            }
+            self.warmup.warm(&hot, &turn).await;
             hot
         };
         let hot = tokio::time::timeout(self.timeout, reading).await;
-        let counts = self.warmup.progress().counts();
+        let counts = *self.warmup.progress.lock();
         let seconds = begun.elapsed().as_secs_f32();
         match hot {
             Ok(hot) if hot.is_empty() => {}

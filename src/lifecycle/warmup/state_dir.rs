@@ -17,7 +17,8 @@ use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 #[derive(Clone)]
 pub(crate) struct StateDirectory {
     directory: Arc<OwnedFd>,
-    path: PathBuf,
+    /// Path of the list, for the log.
+    file: PathBuf,
 }
 
 impl StateDirectory {
@@ -44,7 +45,7 @@ impl StateDirectory {
                 root.display()
             )));
         }
-        let opened = Self { directory: Arc::new(directory), path: path.to_owned() };
+        let opened = Self { directory: Arc::new(directory), file: path.join(FILE) };
         opened.remove_temporary_files();
         Ok(opened)
     }
@@ -61,14 +62,14 @@ impl StateDirectory {
         };
         match records {
             Err(error) => {
-                log::warn!("{} can't be read: {error}", self.file());
+                log::warn!("{} can't be read: {error}", self.file.display());
                 Vec::new()
             }
             Ok(HotFileRecords { hot, malformed, is_foreign }) => {
                 if is_foreign {
-                    log::warn!("{} has an unknown format and is ignored", self.file());
+                    log::warn!("{} has an unknown format and is ignored", self.file.display());
                 } else if malformed > 0 {
-                    log::warn!("{malformed} malformed lines of {} are ignored", self.file());
+                    log::warn!("{malformed} malformed lines of {} are ignored", self.file.display());
                 }
                 hot
             }
@@ -77,7 +78,7 @@ impl StateDirectory {
 
     /// Saves a list of recently used files, which replaces the old one in one step. Logs the result. Blocks.
     pub(crate) fn save(&self, hot: &[HotFile]) {
-        let (count, file) = (hot.len(), self.file());
+        let (count, file) = (hot.len(), self.file.display());
         match self.write(hot) {
             Ok(()) => log::info!("the list of {count} recently used files was saved in {file}"),
             Err(error) => log::warn!("the list of recently used files can't be written to {file}: {error}"),
@@ -96,10 +97,6 @@ impl StateDirectory {
         for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
             let _ = remove_leftover(self.directory.as_fd(), entry.file_name().to_bytes());
         }
-    }
-
-    fn file(&self) -> String {
-        self.path.join(FILE).display().to_string()
     }
 }
 

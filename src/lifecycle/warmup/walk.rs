@@ -1,11 +1,11 @@
 //! Finds the files of the document root that globs match.
 
-use crate::config::{Dotfiles, PathGlobs};
-use crate::files::Files;
+use crate::config::PathGlobs;
 use crate::files::directory::{DirectoryQuery, EntryKind, read};
 use crate::files::recency::FileParts;
 use crate::files::warming::HotFile;
 use crate::http::target::SitePath;
+use crate::lifecycle::warmup::warmer::WarmupTarget;
 
 /// Files that match.
 #[derive(Debug, Default)]
@@ -21,14 +21,14 @@ pub(crate) struct Matches {
 ///
 /// Skips files that no request can get: hidden names, and symbolic links out of the root. Symbolic links to directories are not
 /// followed, so that the walk ends; the files are found under their own names.
-pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max: usize) -> Matches {
+pub(crate) fn matches(target: &WarmupTarget, globs: &PathGlobs, max: usize) -> Matches {
+    let dotfiles = target.dotfiles;
     let mut found = Matches::default();
     let mut left = NAMES_MAX;
     let mut directories = vec![SitePath::root()];
     while let Some(path) = directories.pop() {
-        let Ok(directory) =
-            read(&files.loader.root, &path, DirectoryQuery { entries: left, dotfiles, may_read: &|_| true })
-        else {
+        let query = DirectoryQuery { entries: left, dotfiles, may_read: &|_| true };
+        let Ok(directory) = read(&target.files.loader.root, &path, query) else {
             found.closed += 1;
             continue;
         };
@@ -43,7 +43,7 @@ pub(crate) fn matches(files: &Files, globs: &PathGlobs, dotfiles: Dotfiles, max:
                         found.is_truncated = true;
                         return found;
                     }
-                    let length = entry.version.size();
+                    let length = entry.version.size;
                     found.hot.push(HotFile { path: at, encoding: None, length, parts: FileParts::ALL });
                 }
                 EntryKind::Directory | EntryKind::File => {}
@@ -60,8 +60,8 @@ const NAMES_MAX: usize = 10_000_000;
 mod tests {
     use super::*;
     use crate::config::policy::rules::Rules;
-    use crate::config::{Config, Symlinks};
-    use crate::files::{FileSettings, Root};
+    use crate::config::{Config, Dotfiles, Symlinks};
+    use crate::files::{FileSettings, Files, Root};
     use std::os::unix::fs::symlink;
 
     fn found(globs: &[&str], max: usize) -> (Vec<String>, bool) {
@@ -77,7 +77,7 @@ mod tests {
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         let files = Files::new(root, &FileSettings::small(), Rules::new(&Config::default())).unwrap();
         let globs = PathGlobs::new(globs.iter().map(|&glob| glob.to_owned()).collect()).unwrap();
-        let matches = matches(&files, &globs, Dotfiles::Deny, max);
+        let matches = matches(&WarmupTarget { files, dotfiles: Dotfiles::Deny }, &globs, max);
         assert_eq!(matches.closed, 0);
         let mut paths: Vec<_> = matches.hot.iter().map(|hot| hot.path.to_string()).collect();
         paths.sort();

@@ -114,7 +114,7 @@ impl Http1Connection {
                 }
                 Scan::Complete(length) => {
                     let head = &left[..length];
-                    context.metrics.record_head_length(length);
+                    context.metrics.counts.longest_head.raise(length as u64);
                     let arrival = match parse(head, limits, &context.last_host) {
                         Ok(parsed) => Arrival::Request(parsed),
                         // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).

@@ -8,7 +8,7 @@ use crate::limits::bandwidth::ResponsePace;
 use crate::net::{Framing, SendError, canned, request_log};
 use crate::telemetry::access_log::record::AccessLogRecord;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
-use crate::telemetry::metrics::worker::RejectedHead;
+use crate::telemetry::metrics::kind::RejectedHead;
 
 impl Http1Connection {
     /// Answers what is no acceptable request.
@@ -18,7 +18,8 @@ impl Http1Connection {
         is_head: bool,
         record: Option<Box<AccessLogRecord>>,
     ) -> ConnectionEnd {
-        self.context().metrics.count_rejected_head(rejected_head(response.status));
+        let rejected = rejected_head(response.status);
+        self.context().metrics.counts.rejected_heads[rejected as usize].add(1);
         self.now = Instant::now();
         let exchange = Exchange::new(self.now, None, Protocol::Http11);
         exchange.record.set(record);

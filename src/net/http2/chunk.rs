@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::net::{BUFFER, PooledBytes};
-use crate::telemetry::metrics::worker::{SendPath, WorkerMetrics};
+use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// Bytes of one response, counted when frames take them.
 pub(super) struct BodyChunk {
@@ -105,7 +105,7 @@ impl Buf for BodyChunk {
         let (meter, path) = (&self.meter, self.bytes.path());
         meter.taken.set(meter.taken.get() + count as u64);
         meter.connection.taken.set(meter.connection.taken.get() + count as u64);
-        meter.connection.metrics.count_sent(path, count);
+        meter.connection.metrics.counts.sent[path as usize].add(count as u64);
         meter.remove(count);
         drop(self.copied.as_mut().and_then(|copied| copied.split(count)));
     }

@@ -21,8 +21,8 @@ use super::open_stream::{ConnectionContext, OpenStream};
 use super::stream::{self, IncomingStream};
 use crate::net::{AppService, Deadline, ReceiveRate, SendError, StallTimer, Worker, WorkerRegistration};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
-use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection, ProtocolViolation};
-use crate::telemetry::metrics::worker::SendPath;
+use crate::telemetry::metrics::http2::{ConnectionState, CountedConnection};
+use crate::telemetry::metrics::kind::{ProtocolViolation, SendPath};
 
 /// The state of one connection.
 ///
@@ -77,7 +77,7 @@ impl Http2Connection {
         let worker = Rc::clone(&shared.worker);
         Self {
             stage: Stage::Preface(handshake),
-            counted: worker.metrics.http2_connection(),
+            counted: CountedConnection::new(&worker.metrics),
             deadline: Deadline::after(now, worker.settings().connections.head_timeout.get()),
             shared: Rc::new(shared),
             registration,
@@ -205,7 +205,7 @@ impl Http2Connection {
         let overhead = pushed.saturating_sub(self.shared.meter.taken.get());
         let more = overhead.saturating_sub(self.overhead);
         self.overhead = overhead.max(self.overhead);
-        self.shared.worker.metrics.count_sent(SendPath::Heap, usize::try_from(more).unwrap_or(usize::MAX));
+        self.shared.worker.metrics.counts.sent[SendPath::Heap as usize].add(more);
     }
 
     fn report_state(&mut self) {

@@ -7,7 +7,7 @@ use h2::Reason;
 
 use super::connection::{Http2Connection, Http2End, Stage};
 use crate::net::{LAST_CHANCE, ReceiveRate, SendError, StallTimer};
-use crate::telemetry::metrics::worker::RejectedHead;
+use crate::telemetry::metrics::kind::RejectedHead;
 
 impl Http2Connection {
     /// Does what is due: ends the connection, sends GOAWAY, or checks the client's progress.
@@ -95,7 +95,7 @@ impl Http2Connection {
         let head_timeout = self.shared.worker.settings().connections.head_timeout.get();
         if incomplete_since.is_some_and(|since| now.duration_since(since) >= head_timeout) {
             log::debug!("{}: the connection ends: {INCOMPLETE}", self.shared.peer_name());
-            self.shared.worker.metrics.count_rejected_head(RejectedHead::TooSlow);
+            self.shared.worker.metrics.counts.rejected_heads[RejectedHead::TooSlow as usize].add(1);
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
         }

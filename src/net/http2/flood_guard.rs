@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 
 use crate::sys::gcra::{Gcra, Quota, RateClock};
-use crate::telemetry::metrics::http2::ProtocolViolation;
+use crate::telemetry::metrics::kind::ProtocolViolation;
 
 /// Inspects the headers of all frames of one connection (RFC 9113 §4.1), and of their payloads only the values of
 /// SETTINGS.

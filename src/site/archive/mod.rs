@@ -3,5 +3,5 @@
 pub(crate) mod plan;
 pub(crate) mod source;
 pub(crate) mod tar;
-pub mod writer;
+pub(crate) mod writer;
 pub(crate) mod zip;

@@ -1,9 +1,9 @@
-//! The plan of an archive: its entries, settled before the first byte.
+//! The plan of an archive: its entries, fixed before the first byte.
 
 use rustix::io::Errno;
 
-use crate::config::Dotfiles;
-use crate::files::directory::{self, DirectoryQuery, EntryKind};
+use crate::config::{DirectoriesGroup, Dotfiles};
+use crate::files::directory::{self, Directory, DirectoryEntry, DirectoryQuery, EntryKind};
 use crate::files::root::Root;
 use crate::files::version::Version;
 use crate::http::target::SitePath;
@@ -11,7 +11,7 @@ use crate::http::target::SitePath;
 /// The entries of an archive in their order: each directory before what is in it.
 #[derive(Debug)]
 pub(crate) struct ArchivePlan {
-    entries: Vec<Planned>,
+    pub(super) entries: Vec<Planned>,
     /// Bytes of each path that are not part of the name in the archive.
     prefix: usize,
 }
@@ -24,28 +24,11 @@ pub(crate) struct Planned {
     pub(crate) version: Version,
 }
 
-/// Bounds of one archive.
-#[derive(Clone, Copy, Debug)]
-pub struct ArchiveLimits {
-    /// Files and directories.
-    pub entries: usize,
-    /// Bytes of files.
-    pub bytes: u64,
-    /// Levels of directories: 1 is the directory alone with its files.
-    pub depth: usize,
-    /// Whether names with a leading dot are taken along.
-    pub dotfiles: Dotfiles,
-}
-
 /// Why an archive is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlanError {
-    /// More files and directories than one archive may have.
-    TooMany,
-    /// More bytes than one archive may have.
-    TooLarge,
-    /// Directories within directories, deeper than they may be.
-    TooDeep,
+    /// More entries, bytes or levels than one archive may have.
+    TooMany(&'static str),
     /// A directory could not be read.
     Unreadable(Errno),
 }
@@ -53,16 +36,18 @@ pub(crate) enum PlanError {
 /// Which parts of a tree go into an archive.
 #[derive(Clone, Copy)]
 pub(crate) struct TreeFilter<'a> {
-    /// False: only the name of the directory.
+    /// Whether names with a leading dot are included.
+    pub(crate) dotfiles: Dotfiles,
+    /// False: the directory is included without its contents.
     pub(crate) is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
-    /// False: nothing, for want of credentials.
+    /// False: the credentials do not open the path, which is left out.
     pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
 }
 
 #[cfg(test)]
 impl TreeFilter<'_> {
     pub(crate) fn all() -> Self {
-        Self { is_listed: &|_| true, may_read: &|_| true }
+        Self { dotfiles: Dotfiles::Deny, is_listed: &|_| true, may_read: &|_| true }
     }
 }
 
@@ -71,29 +56,21 @@ impl ArchivePlan {
     pub(crate) fn of(
         root: &Root,
         path: &SitePath<'_>,
-        limits: &ArchiveLimits,
+        limits: &DirectoriesGroup,
         shown: TreeFilter<'_>,
     ) -> Result<Self, PlanError> {
         let mut walk = Walk { root, limits, shown, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
-            let stat = root.stat(path).map_err(PlanError::Unreadable)?;
-            walk.add(path.clone().into_owned(), EntryKind::Directory, Version::of(&stat))?;
+            let stat = root.stat(path)?;
+            walk.add(path.clone().into_owned(), EntryKind::Directory, stat.version)?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }
         walk.descend(path)?;
         Ok(Self { entries: walk.entries, prefix })
     }
 
-    pub(crate) fn get(&self, index: usize) -> Option<&Planned> {
-        self.entries.get(index)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// The entry's name in the archive; a directory's ends in a slash.
+    /// Returns the entry's name in the archive; a directory's ends in a slash.
     pub(crate) fn name_of(&self, entry: &Planned) -> Vec<u8> {
         let name = entry.path.as_bytes().get(self.prefix..).unwrap_or_default();
         let slash: &[u8] = if entry.kind == EntryKind::Directory { b"/" } else { b"" };
@@ -103,14 +80,14 @@ impl ArchivePlan {
 
 struct Walk<'a> {
     root: &'a Root,
-    limits: &'a ArchiveLimits,
+    limits: &'a DirectoriesGroup,
     shown: TreeFilter<'a>,
     entries: Vec<Planned>,
     bytes: u64,
 }
 
 impl Walk<'_> {
-    /// Depth first, without recursion: the depth of the tree must not decide about the thread's stack.
+    /// Walks depth first, without recursion: a deep tree must not exhaust the stack of the thread.
     fn descend(&mut self, path: &SitePath<'_>) -> Result<(), PlanError> {
         let mut levels = vec![self.read(path)?];
         while let Some(level) = levels.last_mut() {
@@ -121,18 +98,18 @@ impl Walk<'_> {
             let path = level.path.entry(&entry.name);
             match entry.kind {
                 EntryKind::File => self.add(path, EntryKind::File, entry.version)?,
-                // Its files are here under their own name, or lie outside what was asked for; and links can go in circles.
+                // Its files are here under their own name or lie outside the requested directory, and links can form a cycle.
                 EntryKind::Directory if entry.is_link => {}
                 EntryKind::Directory if !(self.shown.is_listed)(&path) => {
                     self.add(path, EntryKind::Directory, entry.version)?
                 }
                 EntryKind::Directory => {
-                    if levels.len() >= self.limits.depth {
-                        return Err(PlanError::TooDeep);
+                    if levels.len() >= self.limits.archive_depth.as_usize() {
+                        return Err(PlanError::TooMany("levels"));
                     }
                     match self.read(&path) {
                         Ok(next) => levels.push(next),
-                        // It went away meanwhile, as it may.
+                        // It disappeared meanwhile.
                         Err(PlanError::Unreadable(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => continue,
                         Err(error) => return Err(error),
                     }
@@ -144,26 +121,25 @@ impl Walk<'_> {
     }
 
     fn read(&self, path: &SitePath<'_>) -> Result<Level, PlanError> {
-        let room = self.limits.entries.saturating_sub(self.entries.len());
-        let wanted =
-            DirectoryQuery { entries: room, dotfiles: self.limits.dotfiles, may_read: self.shown.may_read };
-        let read = directory::read(self.root, path, wanted).map_err(PlanError::Unreadable)?;
-        if read.is_truncated {
-            return Err(PlanError::TooMany);
+        let TreeFilter { dotfiles, may_read, .. } = self.shown;
+        let entries = self.limits.archive_entries.as_usize().saturating_sub(self.entries.len());
+        let query = DirectoryQuery { entries, dotfiles, may_read };
+        let Directory { mut entries, is_truncated } = directory::read(self.root, path, query)?;
+        if is_truncated {
+            return Err(TOO_MANY_ENTRIES);
         }
-        let mut entries = read.entries;
         entries.sort_unstable_by(|one, other| other.name.cmp(&one.name));
         Ok(Level { path: path.clone().into_owned(), entries })
     }
 
     fn add(&mut self, path: SitePath<'static>, kind: EntryKind, version: Version) -> Result<(), PlanError> {
-        if self.entries.len() >= self.limits.entries {
-            return Err(PlanError::TooMany);
+        if self.entries.len() >= self.limits.archive_entries.as_usize() {
+            return Err(TOO_MANY_ENTRIES);
         }
         if kind == EntryKind::File {
-            self.bytes = self.bytes.saturating_add(version.size());
-            if self.bytes > self.limits.bytes {
-                return Err(PlanError::TooLarge);
+            self.bytes = self.bytes.saturating_add(version.size);
+            if self.bytes > self.limits.archive_bytes.get() {
+                return Err(PlanError::TooMany("bytes"));
             }
         }
         self.entries.push(Planned { path, kind, version });
@@ -171,11 +147,19 @@ impl Walk<'_> {
     }
 }
 
-/// A directory whose entries are still to come, the next one last.
+/// A directory with its remaining entries, the next one last.
 struct Level {
     path: SitePath<'static>,
-    entries: Vec<directory::DirectoryEntry>,
+    entries: Vec<DirectoryEntry>,
 }
+
+impl From<Errno> for PlanError {
+    fn from(error: Errno) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+const TOO_MANY_ENTRIES: PlanError = PlanError::TooMany("entries");
 
 #[cfg(test)]
 mod tests {
@@ -183,10 +167,16 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use crate::config::Symlinks;
+    use crate::config::{ByteCount, Count, Symlinks};
 
-    const LIMITS: ArchiveLimits =
-        ArchiveLimits { entries: 100, bytes: 1000, depth: 10, dotfiles: Dotfiles::Deny };
+    fn limits(entries: u64, bytes: u64, depth: u64) -> DirectoriesGroup {
+        DirectoriesGroup {
+            archive_entries: Count::of(entries),
+            archive_bytes: ByteCount::bytes(bytes),
+            archive_depth: Count::of(depth),
+            ..DirectoriesGroup::default()
+        }
+    }
 
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -203,7 +193,7 @@ mod tests {
         dir
     }
 
-    fn plan(dir: &Path, path: &str, limits: ArchiveLimits) -> Result<ArchivePlan, PlanError> {
+    fn plan(dir: &Path, path: &str, limits: DirectoriesGroup) -> Result<ArchivePlan, PlanError> {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
         ArchivePlan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, TreeFilter::all())
     }
@@ -215,11 +205,14 @@ mod tests {
     #[test]
     fn a_plan_is_what_a_listing_shows_in_the_order_of_names() {
         let dir = tree();
-        let of_directory = plan(dir.path(), "/d", LIMITS).unwrap();
+        let of_directory = plan(dir.path(), "/d", limits(100, 1000, 10)).unwrap();
         let expected = ["d/", "d/a", "d/b", "d/link", "d/sub/", "d/sub/c", "d/sub/deep/", "d/sub.txt"];
         assert_eq!(names(&of_directory), expected);
-        assert_eq!(names(&plan(dir.path(), "/d/sub", LIMITS).unwrap()), ["sub/", "sub/c", "sub/deep/"]);
-        let of_root = names(&plan(dir.path(), "/", LIMITS).unwrap());
+        assert_eq!(
+            names(&plan(dir.path(), "/d/sub", limits(100, 1000, 10)).unwrap()),
+            ["sub/", "sub/c", "sub/deep/"]
+        );
+        let of_root = names(&plan(dir.path(), "/", limits(100, 1000, 10)).unwrap());
         assert_eq!(of_root, [&expected[..], &["top"]].concat());
     }
 
@@ -227,18 +220,22 @@ mod tests {
     fn what_exceeds_a_limit_has_no_plan() {
         let dir = tree();
         for (limits, expected) in [
-            (ArchiveLimits { entries: 8, ..LIMITS }, None),
-            (ArchiveLimits { entries: 7, ..LIMITS }, Some(PlanError::TooMany)),
-            (ArchiveLimits { entries: 1, ..LIMITS }, Some(PlanError::TooMany)),
-            (ArchiveLimits { bytes: 20, ..LIMITS }, None),
-            (ArchiveLimits { bytes: 19, ..LIMITS }, Some(PlanError::TooLarge)),
-            (ArchiveLimits { depth: 3, ..LIMITS }, None),
-            (ArchiveLimits { depth: 2, ..LIMITS }, Some(PlanError::TooDeep)),
+            (limits(8, 1000, 10), None),
+            (limits(7, 1000, 10), Some(TOO_MANY_ENTRIES)),
+            (limits(1, 1000, 10), Some(TOO_MANY_ENTRIES)),
+            (limits(100, 20, 10), None),
+            (limits(100, 19, 10), Some(PlanError::TooMany("bytes"))),
+            (limits(100, 1000, 3), None),
+            (limits(100, 1000, 2), Some(PlanError::TooMany("levels"))),
         ] {
-            assert_eq!(plan(dir.path(), "/d", limits).err(), expected, "{limits:?}");
+            let words = format!("{limits:?}");
+            assert_eq!(plan(dir.path(), "/d", limits).err(), expected, "{words}");
         }
         for (path, expected) in [("/none", Errno::NOENT), ("/top", Errno::NOTDIR)] {
-            assert_eq!(plan(dir.path(), path, LIMITS).unwrap_err(), PlanError::Unreadable(expected));
+            assert_eq!(
+                plan(dir.path(), path, limits(100, 1000, 10)).unwrap_err(),
+                PlanError::Unreadable(expected)
+            );
         }
     }
 }

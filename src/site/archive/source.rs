@@ -1,4 +1,4 @@
-//! Reads a planned file, as long as it is the planned version.
+//! Reads a planned file, as long as it is still the planned version.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,39 +11,37 @@ use crate::files::faults::fault_of;
 use crate::files::read_exact::read_full;
 use crate::files::root::RootEntry;
 use crate::files::storage::Storage;
-use crate::files::version::{FileStat, Version};
+use crate::files::version::FileStat;
 use crate::files::{Fault, Files};
 use crate::http::target::SitePath;
 
-/// An open file of the plan, and how much of it has been read.
+/// An open file of the plan, and the number of bytes read so far.
 ///
 /// Decision: docs/decisions/024-broken-archives.md.
 pub(super) struct PlannedFileReader {
     storage: Arc<dyn Storage>,
     file: OwnedFd,
-    version: Version,
-    links: u64,
+    stat: FileStat,
     at: u64,
     path: SitePath<'static>,
-    /// What the bytes must hash to, and what they have hashed to so far.
+    /// The digest that the checksum file states, and the hash of the bytes so far.
     check: Option<([u8; 32], Sha256)>,
 }
 
 impl PlannedFileReader {
-    /// Opens the file, if it is the version that was planned. Blocks.
+    /// Opens the file if it is the planned version. Blocks.
     pub(super) fn open(files: &Files, planned: &Planned) -> io::Result<Self> {
-        let beside = files.loader.stated_checksum(&planned.path);
-        let check = match beside.map_err(|error| named(&planned.path, error))? {
+        let stated = files.loader.stated_checksum(&planned.path);
+        let check = match stated.map_err(|error| named(&planned.path, error))? {
             None => None,
             Some(Some(expected)) => Some((expected, Sha256::new())),
-            Some(None) => return Err(unlike(&planned.path)),
+            Some(None) => return Err(mismatch(&planned.path)),
         };
         match files.loader.root.entry(&planned.path) {
-            Ok(RootEntry::File { file, stat, .. }) if Version::of(&stat) == planned.version => Ok(Self {
+            Ok(RootEntry::File { file, stat, .. }) if stat.version == planned.version => Ok(Self {
                 storage: Arc::clone(&files.loader.root.storage),
                 file,
-                version: planned.version,
-                links: FileStat::from(&*stat).links,
+                stat,
                 at: 0,
                 path: planned.path.clone(),
                 check,
@@ -55,10 +53,10 @@ impl PlannedFileReader {
 
     /// Appends the next bytes, at most [`STEP`] of them; returns how many there were, 0 at the end. Blocks.
     ///
-    /// The end is reached only by a file that is still the version that was planned, and what the checksum beside it says
-    /// where that is heeded: what was appended is then one version.
+    /// The end is reached only if the file is still the planned version and, if files are verified, matches its checksum file: the
+    /// appended bytes are then one version.
     pub(super) fn read(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
-        let left = self.version.size() - self.at;
+        let left = self.stat.version.size - self.at;
         let length = usize::try_from(left).map_or(STEP, |left| left.min(STEP));
         if length == 0 {
             return self.finish().map(|()| 0);
@@ -78,23 +76,18 @@ impl PlannedFileReader {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        if !self.is_unchanged()? {
+        if !self.stat.has_same_bytes(&self.storage.fstat(self.file.as_fd())?) {
             return Err(changed(&self.path));
         }
         let Some((expected, hasher)) = self.check.take() else { return Ok(()) };
-        if *hasher.finalize() == expected { Ok(()) } else { Err(unlike(&self.path)) }
-    }
-
-    fn is_unchanged(&self) -> io::Result<bool> {
-        let stat = self.storage.fstat(self.file.as_fd())?;
-        Ok(self.version.has_same_bytes(self.links, &FileStat::from(&stat)))
+        if *hasher.finalize() == expected { Ok(()) } else { Err(mismatch(&self.path)) }
     }
 }
 
 /// Bytes of a file that are read at once.
 pub(super) const STEP: usize = 128 * 1024;
 
-/// An error of the system with the file's name; a shortage passes.
+/// A system error with the name of the file; `ResourceBusy` for a shortage that may pass.
 fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     let is_short = error.raw_os_error().is_some_and(|code| fault_of(code, Fault::Read).1);
@@ -102,11 +95,11 @@ fn named(path: &SitePath<'_>, error: impl Into<io::Error>) -> io::Error {
     io::Error::new(kind, format!("/{path}: {error}"))
 }
 
-fn unlike(path: &SitePath<'_>) -> io::Error {
+fn mismatch(path: &SitePath<'_>) -> io::Error {
     io::Error::other(format!("/{path} does not match its checksum"))
 }
 
-/// As a handle that is stale: what it led to is not there any more.
+/// Reported like a stale handle: the planned version is gone.
 fn changed(path: &SitePath<'_>) -> io::Error {
     let words = format!("/{path} changed while it was archived");
     io::Error::new(io::ErrorKind::StaleNetworkFileHandle, words)

@@ -1,4 +1,4 @@
-//! tar as POSIX.1-2001 has it: ustar headers, and pax records for what does not fit them.
+//! The tar format of POSIX.1-2001: ustar headers, and pax records for values that do not fit them.
 
 use std::io;
 
@@ -10,7 +10,8 @@ use crate::files::Files;
 use crate::files::directory::EntryKind;
 
 /// A tar archive that is being written.
-pub(super) struct TarBlocks {
+pub(crate) struct TarBlocks {
+    files: Files,
     plan: ArchivePlan,
     next: usize,
     open: Option<PlannedFileReader>,
@@ -18,55 +19,59 @@ pub(super) struct TarBlocks {
 }
 
 impl TarBlocks {
-    pub(super) fn new(plan: ArchivePlan) -> Self {
-        Self { plan, next: 0, open: None, is_ended: false }
+    pub(super) fn new(plan: ArchivePlan, files: Files) -> Self {
+        Self { files, plan, next: 0, open: None, is_ended: false }
     }
 
-    /// Appends a header or a step of a file; false when that was all. Blocks.
-    pub(super) fn write_some(&mut self, files: &Files, out: &mut Vec<u8>) -> io::Result<bool> {
+    /// Appends the header of an entry or the next bytes of a file to whole blocks; returns false after the last. Blocks.
+    pub(super) fn write_some(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         if let Some(source) = &mut self.open {
-            // A step is whole blocks but for a file's last one.
-            let read = source.read(out)?;
-            out.resize(out.len() + (BLOCK - read % BLOCK) % BLOCK, 0);
-            if read == 0 {
+            if source.read(out)? == 0 {
                 self.open = None;
             }
+            fill_block(out);
             return Ok(true);
         }
-        let Some(entry) = self.plan.get(self.next) else {
+        let Some(entry) = self.plan.entries.get(self.next) else {
             let is_last = !std::mem::replace(&mut self.is_ended, true);
             out.resize(out.len() + if is_last { 2 * BLOCK } else { 0 }, 0);
             return Ok(false);
         };
         self.next += 1;
         if entry.kind == EntryKind::File {
-            self.open = Some(PlannedFileReader::open(files, entry)?);
+            self.open = Some(PlannedFileReader::open(&self.files, entry)?);
         }
         head(&self.plan.name_of(entry), entry, out);
         Ok(true)
     }
 }
 
-/// The headers of one entry.
+/// Appends the headers of one entry.
 fn head(name: &[u8], entry: &Planned, out: &mut Vec<u8>) {
     let (kind, mode, size) = match entry.kind {
         EntryKind::Directory => (EntryType::Directory, 0o755, 0),
-        EntryKind::File => (EntryType::Regular, 0o644, entry.version.size()),
+        EntryKind::File => (EntryType::Regular, 0o644, entry.version.size),
     };
-    let (seconds, _) = entry.version.modified_at();
+    let (seconds, _) = entry.version.mtime;
     let records = records(name, size, seconds);
     if !records.is_empty() {
         let short_name = [PAX_DIRECTORY, name].concat();
         let header = header(&short_name, EntryType::XHeader, 0o644, records.len() as u64, 0);
         out.extend_from_slice(header.as_bytes());
         out.extend_from_slice(&records);
-        out.resize(out.len() + (BLOCK - records.len() % BLOCK) % BLOCK, 0);
+        fill_block(out);
     }
     let mtime = u64::try_from(seconds).unwrap_or(0);
     out.extend_from_slice(header(name, kind, mode, size, mtime).as_bytes());
 }
 
-/// What does not fit is cut off here and whole in a record; numbers too large are in base 256 as well, for old readers.
+/// Fills up the last block with zeros. `out` begins at a block of the archive.
+fn fill_block(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(BLOCK), 0);
+}
+
+/// Makes a ustar header. A value that does not fit is cut off here and complete in a pax record; large numbers are also in base 256,
+/// for old readers.
 fn header(name: &[u8], kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {
     let mut header = Header::new_ustar();
     for (place, byte) in header.as_old_mut().name.iter_mut().zip(name) {
@@ -82,11 +87,11 @@ fn header(name: &[u8], kind: EntryType, mode: u32, size: u64, mtime: u64) -> Hea
     header
 }
 
-/// The pax records that an entry needs.
+/// Returns the pax records that an entry needs.
 fn records(name: &[u8], size: u64, seconds: i64) -> Vec<u8> {
     let mut records = Vec::new();
     let is_utf8 = str::from_utf8(name).is_ok();
-    // Short bytes that are no text are best left as they are: a record would have to be UTF-8.
+    // A short name that is not UTF-8 is left as it is: a record would have to be UTF-8.
     if name.len() > NAME_LENGTH || (is_utf8 && !name.is_ascii()) {
         if !is_utf8 {
             record("hdrcharset", b"BINARY", &mut records);
@@ -102,33 +107,26 @@ fn records(name: &[u8], size: u64, seconds: i64) -> Vec<u8> {
     records
 }
 
-/// `LENGTH KEY=VALUE\n`, where the length counts its own digits too.
+/// Appends `LENGTH KEY=VALUE\n`, where the length includes its own digits.
 fn record(key: &str, value: &[u8], records: &mut Vec<u8>) {
     let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + digits(length) {
-        length = rest + digits(length);
-    }
+    let length = (rest..).find(|length| *length == rest + length.to_string().len()).unwrap_or(rest);
     records.extend_from_slice(format!("{length} {key}=").as_bytes());
     records.extend_from_slice(value);
     records.push(b'\n');
 }
 
-fn digits(number: usize) -> usize {
-    number.to_string().len()
-}
-
 const BLOCK: usize = 512;
 
-/// Bytes of a name in a header.
+/// Bytes for the name in a header.
 const NAME_LENGTH: usize = 100;
 
-/// Eleven octal digits.
+/// Largest number of eleven octal digits.
 const SIZE_MAX: u64 = (1 << 33) - 1;
 
 const MTIME_MAX: i64 = (1 << 33) - 1;
 
-/// Readers that know no pax records unpack them under this name.
+/// Readers that do not know pax records unpack them as files in this directory.
 const PAX_DIRECTORY: &[u8] = b"PaxHeaders/";
 
 #[cfg(test)]
@@ -136,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_counts_its_own_length() {
+    fn the_length_of_a_record_includes_its_own_digits() {
         for (value, expected) in [(1, 9), (2, 11), (90, 99), (91, 101)] {
             let mut records = Vec::new();
             record("path", "x".repeat(value).as_bytes(), &mut records);
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_not_fit_has_a_record() {
+    fn only_values_that_do_not_fit_have_a_record() {
         let text =
             |name: &[u8], size, seconds| String::from_utf8_lossy(&records(name, size, seconds)).into_owned();
         assert_eq!(text(b"a", SIZE_MAX, 0), "");

@@ -1,39 +1,38 @@
-//! Directories as downloads: tar (POSIX.1-2001), the same through zstd (RFC 8878), and zip.
+//! Directories as downloads: tar (POSIX.1-2001), tar compressed with zstd (RFC 8878), and zip.
 //!
-//! Names begin with the directory's own name; the root's files have no such prefix, since the name of the root is private. Directories are entries too. What a listing does not show is absent, and so are symbolic links to
-//! directories; a link to a file becomes that file. Entries are in the order of their names, belong to nobody (0:0) and
-//! have the modes 0644 and 0755 and the modification times of the originals.
+//! Names begin with the directory's own name; the root's files have no such prefix, since the name of the root is private.
+//! Directories have entries of their own. Whatever a listing does not show is left out, and so are symbolic links to
+//! directories; a link to a file becomes that file. Entries are sorted by name, have owner 0:0, modes 0644 and 0755, and the
+//! modification times of the originals.
 
-use std::io;
+use std::io::{self, Write};
 
 use bytes::Bytes;
+use zstd::stream::write::Encoder;
 
 use crate::files::Files;
 use crate::http::target::SitePath;
-pub use crate::site::archive::plan::ArchiveLimits;
 use crate::site::archive::plan::ArchivePlan;
 use crate::site::archive::source::STEP;
 use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
-use crate::site::streamed_body::ChunkSource;
 
 /// Format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArchiveFormat {
-    /// tar, with pax extensions for what does not fit its fields.
+pub(crate) enum ArchiveFormat {
+    /// tar, with pax records for values that do not fit its headers.
     Tar,
     /// tar within one zstd frame.
     TarZstd,
-    /// zip, with zip64 where it is needed.
+    /// zip, with zip64 records if they are needed.
     Zip,
 }
 
 impl ArchiveFormat {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
+    pub(crate) const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
 
     /// Its name in a query, and its extension without the leading dot.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Tar => "tar",
             Self::TarZstd => "tar.zst",
@@ -42,7 +41,7 @@ impl ArchiveFormat {
     }
 
     /// The value of `Content-Type`.
-    pub const fn media_type(self) -> &'static str {
+    pub(crate) const fn media_type(self) -> &'static str {
         match self {
             Self::Tar => "application/x-tar",
             Self::TarZstd => "application/zstd",
@@ -51,21 +50,16 @@ impl ArchiveFormat {
     }
 
     /// The name under which an archive of the directory at `path` is saved: bytes without a slash.
-    pub fn file_name(self, path: &SitePath<'_>) -> Vec<u8> {
+    pub(crate) fn file_name(self, path: &SitePath<'_>) -> Vec<u8> {
         let name = if path.is_root() { ROOT_NAME } else { path.file_name() };
         [name, b".", self.word().as_bytes()].concat()
     }
 }
 
-/// An archive that is being written: the plan, one open file, and one chunk of the archive.
-pub(crate) struct Archive {
-    writer: Writer,
-    files: Files,
-}
-
-enum Writer {
+/// An archive that is being written, chunk by chunk: the plan, one open file, and one chunk.
+pub(crate) enum Archive {
     Tar(TarBlocks),
-    TarZstd(TarBlocks, Option<Box<zstd::stream::write::Encoder<'static, Vec<u8>>>>),
+    TarZstd(TarBlocks, Option<Box<Encoder<'static, Vec<u8>>>>),
     Zip(Box<ZipRecords>),
 }
 
@@ -75,77 +69,69 @@ impl Archive {
     /// # Errors
     /// If there is no memory for the compressor.
     pub(crate) fn new(plan: ArchivePlan, format: ArchiveFormat, files: Files) -> io::Result<Self> {
-        let writer = match format {
-            ArchiveFormat::Tar => Writer::Tar(TarBlocks::new(plan)),
+        Ok(match format {
+            ArchiveFormat::Tar => Self::Tar(TarBlocks::new(plan, files)),
             ArchiveFormat::TarZstd => {
-                let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
-                Writer::TarZstd(TarBlocks::new(plan), Some(Box::new(encoder)))
+                let encoder = Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+                Self::TarZstd(TarBlocks::new(plan, files), Some(encoder.into()))
             }
-            ArchiveFormat::Zip => Writer::Zip(Box::new(ZipRecords::new(plan))),
-        };
-        Ok(Self { writer, files })
+            ArchiveFormat::Zip => Self::Zip(ZipRecords::new(plan, files).into()),
+        })
     }
 
-    /// Returns the next chunk of about [`CHUNK`] bytes; less, even nothing, after much was read, so that others have their turn.
-    /// `None` after the last.
-    ///
-    /// # Errors
-    /// If a file is not the version that was planned, or cannot be read: the archive is broken.
+    /// Appends a record or the next bytes of a file, or nothing yet; returns false after the last.
+    fn write_some(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        let (blocks, encoder) = match self {
+            Self::Tar(blocks) => return blocks.write_some(out),
+            Self::Zip(records) => return records.write_some(out),
+            Self::TarZstd(blocks, encoder) => (blocks, encoder),
+        };
+        let Some(open) = encoder else { return Ok(false) };
+        let mut plain = Vec::with_capacity(STEP + ROOM);
+        let has_more = blocks.write_some(&mut plain)?;
+        open.write_all(&plain)?;
+        out.append(open.get_mut());
+        if let Some(ended) = encoder.take_if(|_| !has_more) {
+            out.append(&mut ended.finish()?);
+        }
+        Ok(has_more)
+    }
+
+    /// Returns the next chunk of about [`CHUNK`] bytes; less, even nothing, after much was read, so that other archives have their
+    /// turn. `None` after the last.
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        let files = &self.files;
-        let mut out = Vec::new();
-        match &mut self.writer {
-            Writer::Tar(blocks) => {
-                out.reserve(CHUNK + ROOM);
-                while out.len() < CHUNK && blocks.write_some(files, &mut out)? {}
-                Ok((!out.is_empty()).then(|| out.into()))
+        let mut out = Vec::with_capacity(CHUNK + ROOM);
+        // Every step of a plain tar adds to the chunk.
+        let steps = if matches!(self, Self::Tar(_)) { usize::MAX } else { STEPS_IN_TURN };
+        for _ in 0..steps {
+            if !self.write_some(&mut out)? {
+                return Ok((!out.is_empty()).then(|| out.into()));
             }
-            Writer::TarZstd(blocks, encoder) => {
-                let Some(open) = encoder else { return Ok(None) };
-                let mut blocks_out = Vec::with_capacity(STEP + ROOM);
-                for _ in 0..STEPS_IN_TURN {
-                    blocks_out.clear();
-                    let has_more = blocks.write_some(files, &mut blocks_out)?;
-                    io::Write::write_all(open, &blocks_out)?;
-                    if !has_more {
-                        let last = encoder.take().map(|open| open.finish()).transpose()?;
-                        return Ok(last.map(Bytes::from));
-                    }
-                    if open.get_ref().len() >= CHUNK {
-                        break;
-                    }
-                }
-                Ok(Some(std::mem::take(open.get_mut()).into()))
-            }
-            Writer::Zip(records) => {
-                for _ in 0..STEPS_IN_TURN {
-                    if !records.write_some(files, &mut out)? {
-                        return Ok((!out.is_empty()).then(|| out.into()));
-                    }
-                    if out.len() >= CHUNK {
-                        break;
-                    }
-                }
-                Ok(Some(out.into()))
+            if out.len() >= CHUNK {
+                break;
             }
         }
+        Ok(Some(out.into()))
     }
 }
 
-impl ChunkSource for Archive {
-    fn next(&mut self) -> io::Result<Option<Bytes>> {
-        self.next_chunk()
+/// An error means that a file is not the version that was planned, or cannot be read: the archive is broken.
+impl Iterator for Archive {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_chunk().transpose()
     }
 }
 
 /// Bytes of a chunk; the last one has fewer.
 const CHUNK: usize = 256 * 1024;
 
-/// Bytes that a step may add besides those of a file.
+/// Bytes that a step may add to those of a file.
 const ROOM: usize = 4 * 1024;
 
-/// Reads for one chunk: files that compress very well do not hold the thread for long.
-const STEPS_IN_TURN: u32 = 32;
+/// Steps for one chunk at most: files that compress very well do not occupy the thread for long.
+const STEPS_IN_TURN: usize = 32;
 
 const ZSTD_LEVEL: i32 = 3;
 
@@ -162,11 +148,9 @@ mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use crate::config::policy::rules::Rules;
-    use crate::config::{Config, Dotfiles, Symlinks};
+    use crate::config::{Config, Count, DirectoriesGroup, Symlinks};
     use crate::files::{FileSettings, Root};
-
-    const LIMITS: ArchiveLimits =
-        ArchiveLimits { entries: 200_000, bytes: 1 << 40, depth: 10, dotfiles: Dotfiles::Deny };
+    use crate::site::archive::plan::TreeFilter;
 
     const MOMENT: u64 = 1_700_000_000;
 
@@ -182,13 +166,8 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let plan = ArchivePlan::of(
-            &files.loader.root,
-            &path,
-            &LIMITS,
-            crate::site::archive::plan::TreeFilter::all(),
-        )
-        .unwrap();
+        let limits = DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
+        let plan = ArchivePlan::of(&files.loader.root, &path, &limits, TreeFilter::all()).unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 
@@ -224,7 +203,7 @@ mod tests {
 
     type Contents = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-    /// A tree with names of every kind, and what an archive of its `d` has to hold.
+    /// A tree with names of every kind, and the expected contents of an archive of its `d`.
     fn tree() -> (tempfile::TempDir, Contents) {
         let dir = tempfile::tempdir().unwrap();
         let long = [b"d/".as_slice(), &[b'l'; 200], b"/", &[b'n'; 200], b".txt"].concat();
@@ -289,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tar_holds_what_the_directory_does() {
+    fn a_tar_has_the_contents_of_the_directory() {
         let (dir, contents) = tree();
         let bytes = whole(dir.path(), "/d", ArchiveFormat::Tar);
         assert!(bytes.len().is_multiple_of(512));
@@ -306,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn a_zip_holds_what_the_directory_does() {
+    fn a_zip_has_the_contents_of_the_directory() {
         let (dir, contents) = tree();
         assert!(unzip(whole(dir.path(), "/d", ArchiveFormat::Zip)) == contents);
     }
 
     #[test]
-    fn a_zip_can_be_read_from_its_beginning_alone() {
+    fn a_zip_can_be_read_as_a_stream() {
         let (dir, contents) = tree();
         let bytes = whole(dir.path(), "/d", ArchiveFormat::Zip);
         let mut at = &bytes[..];
@@ -323,7 +302,7 @@ mod tests {
             let title = at[30..30 + name].to_vec();
             at = &at[30 + name + extra..];
             let has_descriptor = flags & 8 != 0;
-            // What is stored has no end of its own, so it must have told its length: here it is empty.
+            // Stored data has no end mark of its own, so only empty entries are stored.
             assert_eq!(has_descriptor, method == 8, "{}", title.escape_ascii());
             let body = has_descriptor.then(|| {
                 let mut reader = flate2::bufread::DeflateDecoder::new(at);
@@ -346,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_makes_an_archive_too() {
+    fn an_empty_directory_makes_a_valid_archive() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(whole(dir.path(), "/", ArchiveFormat::Tar), [0; 1024]);
         assert!(
@@ -373,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_can_not_be_compressed_hardly_grow() {
+    fn incompressible_bytes_hardly_grow() {
         let dir = tempfile::tempdir().unwrap();
         for name in [&b"noise"[..], b"noise.png", b"noise.txt"] {
             write(dir.path(), name, &noise(1 << 20));
@@ -454,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn more_entries_than_zip_once_had_numbers_for_are_all_there() {
+    fn a_zip_has_more_entries_than_16_bits_can_count() {
         let dir = tempfile::tempdir().unwrap();
         for index in 0..66_000 {
             fs::File::create(dir.path().join(index.to_string())).unwrap();
@@ -479,7 +458,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs python3: apt-get install python3"]
-    fn python_reads_tar_and_zip_as_they_were_meant() {
+    fn python_reads_tar_and_zip_correctly() {
         let (dir, contents) = tree();
         for (format, script) in [(ArchiveFormat::Tar, TARFILE), (ArchiveFormat::Zip, ZIPFILE)] {
             let path = dir.path().join("archive");

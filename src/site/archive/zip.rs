@@ -1,55 +1,61 @@
-//! zip as APPNOTE.TXT 6.3 has it, written in one pass.
+//! The zip format of APPNOTE.TXT 6.3, written in one pass.
 //!
-//! A file's checksum and compressed size are known only after its bytes, so they follow in a data descriptor. Readers that
-//! stream can find the end of such an entry only where the bytes tell it themselves: every file that is not empty is
-//! deflated, what is compressed already in stored blocks.
+//! The checksum and the compressed size of a file are known only after its bytes, so they follow in a data descriptor. A
+//! streaming reader can find the end of such an entry only if the data itself marks it: every file that is not empty is
+//! deflated; files that are compressed already go into stored blocks of the deflate stream.
 
 mod records;
 
-use std::io;
+use std::io::{self, Write};
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use flate2::write::DeflateEncoder;
+use flate2::{Compression, Crc};
 
 use self::records::{CentralRecord, WrittenEntry, ZipTotals};
 use super::plan::ArchivePlan;
 use super::source::{PlannedFileReader, STEP};
 use crate::files::Files;
 use crate::files::directory::EntryKind;
-use crate::http::media_type::media_type;
+use crate::http::media_type::{is_compressible, media_type};
 
-/// A zip archive that is being written. Beside the plan it keeps 24 bytes an entry for the directory at its end.
-pub(super) struct ZipRecords {
+/// A zip archive that is being written. Besides the plan it keeps 24 bytes for each entry, for the central directory.
+pub(crate) struct ZipRecords {
+    files: Files,
     plan: ArchivePlan,
     stage: Stage,
     written: Vec<WrittenEntry>,
-    /// Bytes that have left.
+    /// Bytes of the archive so far.
     offset: u64,
-    deflate: Option<(u32, Compress)>,
-    /// A step of a file, before it is compressed.
+    /// The last compressor and its level, to be used again.
+    deflate: Option<(u32, Deflate)>,
+    /// The bytes that are compressed next.
     input: Vec<u8>,
     central_start: u64,
 }
 
+type Deflate = DeflateEncoder<Vec<u8>>;
+
 enum Stage {
-    /// The entry of this number comes next.
+    /// The entry at this index comes next.
     Entry(usize),
-    File(Box<Open>),
-    /// The directory at the end, from the entry of this number on.
+    File(Box<OpenEntry>),
+    /// The central directory, from the entry at this index on.
     Central(usize),
     Done,
 }
 
-struct Open {
+struct OpenEntry {
     index: usize,
     source: PlannedFileReader,
     checksum: Crc,
-    deflate: Compress,
+    deflate: Deflate,
     level: u32,
 }
 
 impl ZipRecords {
-    pub(super) fn new(plan: ArchivePlan) -> Self {
+    pub(super) fn new(plan: ArchivePlan, files: Files) -> Self {
         Self {
+            files,
             plan,
             stage: Stage::Entry(0),
             written: Vec::new(),
@@ -60,11 +66,11 @@ impl ZipRecords {
         }
     }
 
-    /// Appends a header, a step of a file or a part of the directory; false when that was all. Blocks.
-    pub(super) fn write_some(&mut self, files: &Files, out: &mut Vec<u8>) -> io::Result<bool> {
+    /// Appends a header, the next bytes of a file or a part of the central directory; returns false after the last. Blocks.
+    pub(super) fn write_some(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let before = out.len();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Entry(index) => self.start(index, files, out)?,
+            Stage::Entry(index) => self.start(index, out)?,
             Stage::File(open) => self.step(open, out)?,
             Stage::Central(index) => self.central(index, out),
             Stage::Done => return Ok(false),
@@ -73,128 +79,94 @@ impl ZipRecords {
         Ok(true)
     }
 
-    fn start(&mut self, index: usize, files: &Files, out: &mut Vec<u8>) -> io::Result<Stage> {
-        let Some(entry) = self.plan.get(index) else {
+    fn start(&mut self, index: usize, out: &mut Vec<u8>) -> io::Result<Stage> {
+        let Some(entry) = self.plan.entries.get(index) else {
             self.central_start = self.offset;
             return Ok(Stage::Central(0));
         };
         let name = self.plan.name_of(entry);
-        let central = CentralRecord::of(&name, entry)?;
+        if name.len() > usize::from(u16::MAX) {
+            return Err(io::Error::other(format!("/{}: the name is too long for zip", entry.path)));
+        }
         self.written.push(WrittenEntry { offset: self.offset, ..WrittenEntry::default() });
-        // An empty file is looked at as any other is: it has to be empty still.
-        let source =
-            (entry.kind == EntryKind::File).then(|| PlannedFileReader::open(files, entry)).transpose()?;
-        central.write_local(out);
+        // An empty file is opened like any other: it must still be empty.
+        let source = match entry.kind {
+            EntryKind::File => Some(PlannedFileReader::open(&self.files, entry)?),
+            EntryKind::Directory => None,
+        };
+        CentralRecord::of(&name, entry).write_local(out);
         let Some(mut source) = source else { return Ok(Stage::Entry(index + 1)) };
-        if entry.version.size() == 0 {
+        if entry.version.size == 0 {
             source.read(&mut self.input)?;
             return Ok(Stage::Entry(index + 1));
         }
         let level = level_for(&media_type(entry.path.file_name()));
         let deflate = match self.deflate.take() {
             Some((same, mut deflate)) if same == level => {
-                deflate.reset();
+                deflate.reset(Vec::new())?;
                 deflate
             }
-            _ => Compress::new(Compression::new(level), false),
+            _ => DeflateEncoder::new(Vec::new(), Compression::new(level)),
         };
-        Ok(Stage::File(Box::new(Open { index, source, checksum: Crc::new(), deflate, level })))
+        Ok(Stage::File(Box::new(OpenEntry { index, source, checksum: Crc::new(), deflate, level })))
     }
 
-    fn step(&mut self, mut open: Box<Open>, out: &mut Vec<u8>) -> io::Result<Stage> {
+    fn step(&mut self, mut open: Box<OpenEntry>, out: &mut Vec<u8>) -> io::Result<Stage> {
         self.input.clear();
         let read = open.source.read(&mut self.input)?;
         open.checksum.update(&self.input);
-        let flush = if read == 0 { FlushCompress::Finish } else { FlushCompress::None };
-        compress(&mut open.deflate, &self.input, flush, out)?;
+        match read {
+            0 => open.deflate.try_finish()?,
+            _ => open.deflate.write_all(&self.input)?,
+        }
+        out.append(open.deflate.get_mut());
         if read > 0 {
             return Ok(Stage::File(open));
         }
-        let Open { index, checksum, deflate, level, .. } = *open;
-        let (Some(entry), Some(written)) = (self.plan.get(index), self.written.get_mut(index)) else {
+        let OpenEntry { index, checksum, deflate, level, .. } = *open;
+        let (Some(entry), Some(written)) = (self.plan.entries.get(index), self.written.get_mut(index)) else {
             return Err(io::Error::other("an entry that was not planned"));
         };
         written.checksum = checksum.sum();
         written.compressed = deflate.total_out();
-        let name = self.plan.name_of(entry);
-        CentralRecord::of(&name, entry)?.write_descriptor(written, out)?;
+        CentralRecord::of(&self.plan.name_of(entry), entry).write_descriptor(written, out)?;
         self.deflate = Some((level, deflate));
         Ok(Stage::Entry(index + 1))
     }
 
-    fn central(&self, index: usize, out: &mut Vec<u8>) -> Stage {
+    fn central(&self, from: usize, out: &mut Vec<u8>) -> Stage {
         let start = out.len();
-        let mut index = index;
-        while out.len() - start < STEP {
-            let (Some(entry), Some(written)) = (self.plan.get(index), self.written.get(index)) else {
-                let end = self.offset + (out.len() - start) as u64;
-                let size = end - self.central_start;
-                let entries = self.plan.len() as u64;
-                ZipTotals { entries, start: self.central_start, size }.write(out);
-                return Stage::Done;
-            };
-            // It was made once already, so it can be made.
-            let name = self.plan.name_of(entry);
-            if let Ok(central) = CentralRecord::of(&name, entry) {
-                central.write(written, out);
+        for index in from..self.written.len() {
+            if out.len() - start >= STEP {
+                return Stage::Central(index);
             }
-            index += 1;
+            let entry = &self.plan.entries[index];
+            CentralRecord::of(&self.plan.name_of(entry), entry).write(&self.written[index], out);
         }
-        Stage::Central(index)
+        let end = self.offset + (out.len() - start) as u64;
+        let entries = self.plan.entries.len() as u64;
+        ZipTotals { entries, start: self.central_start, size: end - self.central_start }.write(out);
+        Stage::Done
     }
 }
 
-/// Appends what comes out of `deflate` for all of `input`; all that is left of the stream too where it is finished.
-fn compress(deflate: &mut Compress, input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) -> io::Result<()> {
-    let start = deflate.total_in();
-    loop {
-        let done = usize::try_from(deflate.total_in() - start).map_err(io::Error::other)?;
-        let left = input.get(done..).unwrap_or_default();
-        let is_finish = matches!(flush, FlushCompress::Finish);
-        if left.is_empty() && !is_finish {
-            return Ok(());
-        }
-        out.reserve(DEFLATE_ROOM);
-        match deflate.compress_vec(left, out, flush).map_err(io::Error::other)? {
-            Status::StreamEnd => return Ok(()),
-            Status::Ok | Status::BufError => {}
-        }
-    }
-}
-
-/// How hard the bytes of a media type are compressed. Level 1 of this library can make bytes longer, so that what may be
-/// compressed already, which no name tells for certain, has level 2.
+/// The compression level for a media type. Level 1 of zlib-rs can make bytes longer, so files that may be compressed already,
+/// which no name tells for certain, get level 2.
 fn level_for(media_type: &str) -> u32 {
     let essence = media_type.split(';').next().unwrap_or_default();
-    let is_text = essence.starts_with("text/")
-        || essence.ends_with("+xml")
-        || essence.ends_with("+json")
-        || TEXT_LIKE.contains(&essence);
     let is_compressed =
-        COMPRESSED_KINDS.iter().any(|kind| essence.starts_with(kind)) || COMPRESSED.contains(&essence);
-    match (is_text, is_compressed && !RAW.contains(&essence)) {
-        (true, _) => 6,
-        (false, true) => 0,
-        (false, false) => 2,
+        COMPRESSED_KINDS.iter().any(|kind| essence.starts_with(kind) && !RAW.contains(&essence));
+    match is_compressible(media_type) {
+        true => 6,
+        false if is_compressed || COMPRESSED.contains(&essence) => 0,
+        false => 2,
     }
 }
-
-const TEXT_LIKE: [&str; 8] = [
-    "application/json",
-    "application/xml",
-    "application/toml",
-    "application/yaml",
-    "application/wasm",
-    "application/x-ndjson",
-    "application/jsonl",
-    "application/javascript",
-];
 
 const COMPRESSED_KINDS: [&str; 3] = ["image/", "video/", "audio/"];
 
-/// Images and sounds as they are.
-const RAW: [&str; 6] =
-    ["image/bmp", "image/tiff", "image/x-icon", "image/svg+xml", "audio/wav", "audio/x-wav"];
+/// Uncompressed images and sounds.
+const RAW: [&str; 3] = ["image/tiff", "audio/wav", "audio/x-wav"];
 
 const COMPRESSED: [&str; 14] = [
     "application/gzip",
@@ -212,6 +184,3 @@ const COMPRESSED: [&str; 14] = [
     "font/woff",
     "font/woff2",
 ];
-
-/// Room for what comes out at a time.
-const DEFLATE_ROOM: usize = 32 * 1024;

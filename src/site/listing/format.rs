@@ -1,12 +1,10 @@
-//! Sizes, dates and names as people read them.
-
-use std::fmt::Write;
+//! Sizes, dates and names for people to read.
 
 use jiff::Timestamp;
 
 use crate::files::version::Version;
 
-/// A size in the largest binary unit of which there is one: `512 B`, `1.5 KiB`, `20 MiB`.
+/// Formats a size in the largest binary unit that it reaches: `512 B`, `1.5 KiB`, `20 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     let mut unit = 0;
     while unit + 1 < UNITS.len() && (tenths(bytes, unit) + 5) / 10 >= 1024 {
@@ -20,39 +18,38 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// Tenths of the unit, rounded.
+/// The size in tenths of the unit, rounded.
 fn tenths(bytes: u64, unit: usize) -> u128 {
     let one = 1_u128 << (10 * unit);
     (u128::from(bytes) * 10 + one / 2) / one
 }
 
-/// An exact number with its thousands set apart: `1,234,567`.
+/// Formats an exact number with commas between thousands: `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
-/// `1 file`, `2 files`.
+/// Formats a number with its noun: `1 file`, `2 files`.
 pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
-/// When a version's bytes last changed; none outside the years -9999 to 9999.
+/// The modification time of a version; `None` outside the years -9999 to 9999.
 pub(super) fn modified(version: &Version) -> Option<Timestamp> {
-    let (seconds, nanoseconds) = version.modified_at();
+    let (seconds, nanoseconds) = version.mtime;
     Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
 }
 
-/// A name as text: what is not UTF-8 is replaced, and control characters are shown as pictures of themselves. Those that
-/// turn the direction of writing are replaced too: with them an `.exe` can look like a `.jpg`.
-pub(super) fn name(bytes: &[u8]) -> String {
+/// A name as HTML text or as the value of a quoted attribute.
+pub(super) fn html_name(bytes: &[u8]) -> String {
+    escape(&name(bytes))
+}
+
+/// A name as text: bytes that are not UTF-8 are replaced, and control characters are shown as their Unicode pictures.
+/// Bidirectional control characters are replaced too: with them an `.exe` can look like a `.jpg`.
+fn name(bytes: &[u8]) -> String {
     let shown = |character| match character {
         '\0'..='\x1f' => char::from_u32(CONTROL_PICTURES + u32::from(character)).unwrap_or(character),
         '\x7f' => '\u{2421}',
@@ -64,8 +61,8 @@ pub(super) fn name(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(shown).collect()
 }
 
-/// Puts `text` where HTML wants text or the value of a quoted attribute.
-pub(super) fn escape(text: &str, out: &mut String) {
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),
@@ -76,11 +73,7 @@ pub(super) fn escape(text: &str, out: &mut String) {
             _ => out.push(character),
         }
     }
-}
-
-/// Puts formatted text at the end of `out`, which can't fail.
-pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
+    out
 }
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -93,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_told_in_the_unit_of_which_there_is_one() {
+    fn a_size_has_the_largest_unit_that_it_reaches() {
         for (bytes, expected) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -112,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated_by_commas() {
         for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), expected);
         }
@@ -121,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_shows_what_can_not_be_seen() {
+    fn a_name_shows_invisible_characters() {
         assert_eq!(name(b"a\nb\x7f\xff"), "a\u{240a}b\u{2421}\u{fffd}");
         assert_eq!(name("קובץ\u{202e}gpj.exe".as_bytes()), "קובץ\u{fffd}gpj.exe");
         assert_eq!(name("é\u{85}".as_bytes()), "é\u{fffd}");
@@ -129,8 +122,7 @@ mod tests {
 
     #[test]
     fn text_can_end_neither_an_element_nor_an_attribute() {
-        let mut out = String::new();
-        escape("<a href=\"x\" title='y'>&amp;", &mut out);
-        assert_eq!(out, "&lt;a href=&quot;x&quot; title=&#39;y&#39;&gt;&amp;amp;");
+        let escaped = escape("<a href=\"x\" title='y'>&amp;");
+        assert_eq!(escaped, "&lt;a href=&quot;x&quot; title=&#39;y&#39;&gt;&amp;amp;");
     }
 }

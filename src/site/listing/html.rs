@@ -1,171 +1,163 @@
 //! The page for people. It has no script and loads nothing.
 
+use std::iter::once;
+
 use super::links::ListingLinks;
 use super::page::{ListingPage, Summary};
-use super::sort::usual_order;
+use super::sort::default_order;
 use super::style::STYLE;
 use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::http::query::{ListingFormat, Sort, SortOrder};
 use crate::site::archive::writer::ArchiveFormat;
-use crate::site::listing::format::{counted, escape, grouped, modified, name, put, size};
+use crate::site::listing::format::{counted, grouped, html_name, modified, size};
 
-pub(super) fn head(page: &ListingPage, links: &ListingLinks, summary: &Summary, out: &mut String) {
-    let title = if page.path.is_root() { ROOT.to_owned() } else { name(page.path.file_name()) };
-    out.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>");
-    match page.path.is_root() {
-        true => out.push_str(ROOT),
-        false => escape(&format!("/{}/", name(page.path.as_bytes())), out),
-    }
-    out.push_str(
-        "</title>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <link rel=\"alternate\" type=\"application/json\" href=\"?format=json\">\n<style>",
-    );
-    out.push_str(STYLE);
-    out.push_str("</style>\n</head>\n<body>\n<header>\n");
-    breadcrumbs(page, links, out);
-    out.push_str("<h1><bdi>");
-    escape(&title, out);
-    out.push_str("</bdi></h1>\n<p class=\"summary\">");
-    totals(summary, out);
-    out.push_str("</p>\n</header>\n<main>\n");
+/// Renders the page in parts: all before the rows, each row, and the rest.
+pub(super) fn parts(
+    page: &ListingPage,
+    summary: &Summary,
+    entries: Vec<DirectoryEntry>,
+) -> impl Iterator<Item = String> + use<> {
+    let links = ListingLinks::of(page);
+    let (head, foot) = (head(page, &links, summary), foot(page, summary));
+    let rows = entries.into_iter().map(move |entry| row(&links, &entry));
+    once(head).chain(rows).chain(once(foot))
+}
+
+fn head(page: &ListingPage, links: &ListingLinks, summary: &Summary) -> String {
+    let (title, heading) = match page.path.is_root() {
+        true => (ROOT.to_owned(), ROOT.to_owned()),
+        false => (format!("/{}/", html_name(page.path.as_bytes())), html_name(page.path.file_name())),
+    };
+    let columns: String = Sort::ALL.into_iter().map(|key| column(page, key)).collect();
+    let (breadcrumbs, totals) = (breadcrumbs(page, links), totals(summary));
+    let (mut notice, mut rows) = (String::new(), String::new());
     if summary.is_truncated {
-        put(
-            out,
-            format_args!(
-                "<p class=\"notice\" role=\"note\">This directory has more entries than are listed: \
-                 {} of them are shown.</p>\n",
-                grouped(summary.entries())
-            ),
+        notice = format!(
+            "<p class=\"notice\" role=\"note\">This directory has more entries than are listed: \
+             {} of them are shown.</p>\n",
+            grouped(summary.entries())
         );
     }
-    out.push_str("<table>\n<caption>Contents of <bdi>");
-    escape(&title, out);
-    out.push_str("</bdi></caption>\n<thead>\n<tr>");
-    Sort::ALL.into_iter().for_each(|key| column(page, key, out));
-    out.push_str("</tr>\n</thead>\n<tbody>\n");
     if !page.path.is_root() {
-        put(
-            out,
-            format_args!(
-                "<tr><td colspan=\"3\"><a class=\"up\" href=\"{}\">Parent directory</a></td></tr>\n",
-                links.up(1)
-            ),
-        );
+        let up = links.up(1);
+        rows =
+            format!("<tr><td colspan=\"3\"><a class=\"up\" href=\"{up}\">Parent directory</a></td></tr>\n");
     }
     if summary.entries() == 0 {
-        out.push_str("<tr><td colspan=\"3\" class=\"empty\">This directory is empty.</td></tr>\n");
+        rows.push_str("<tr><td colspan=\"3\" class=\"empty\">This directory is empty.</td></tr>\n");
     }
+    format!(
+        r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="alternate" type="application/json" href="?format=json">
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+{breadcrumbs}<h1><bdi>{heading}</bdi></h1>
+<p class="summary">{totals}</p>
+</header>
+<main>
+{notice}<table>
+<caption>Contents of <bdi>{heading}</bdi></caption>
+<thead>
+<tr>{columns}</tr>
+</thead>
+<tbody>
+{rows}"#
+    )
 }
 
-pub(super) fn row(links: &ListingLinks, entry: &DirectoryEntry, out: &mut String) {
-    let (class, slash) = match entry.kind {
-        EntryKind::Directory => ("dir", "/"),
-        EntryKind::File => ("file", ""),
+fn row(links: &ListingLinks, entry: &DirectoryEntry) -> String {
+    let (class, slash, size) = match entry.kind {
+        EntryKind::Directory => ("dir", "/", "–".to_owned()),
+        EntryKind::File => ("file", "", exact_size(entry.version.size)),
     };
-    put(out, format_args!("<tr><th scope=\"row\"><a class=\"{class}\" href=\""));
-    links.write_to(entry, out);
-    out.push_str("\"><bdi>");
-    escape(&name(&entry.name), out);
-    put(out, format_args!("</bdi>{slash}</a></th><td class=\"size\">"));
-    match entry.kind {
-        EntryKind::Directory => out.push('–'),
-        EntryKind::File => exact_size(entry.version.size(), out),
-    }
-    out.push_str("</td><td class=\"date\">");
-    if let Some(moment) = modified(&entry.version) {
+    let date = modified(&entry.version).map_or_else(String::new, |moment| {
         let shown = moment.strftime("%Y-%m-%d<span> %H:%M</span>");
-        put(out, format_args!("<time datetime=\"{moment:.0}\" title=\"{moment:.0}\">{shown}</time>"));
-    }
-    out.push_str("</td></tr>\n");
+        format!(r#"<time datetime="{moment:.0}" title="{moment:.0}">{shown}</time>"#)
+    });
+    let (href, name) = (links.to(entry), html_name(&entry.name));
+    format!(
+        "<tr><th scope=\"row\"><a class=\"{class}\" href=\"{href}\"><bdi>{name}</bdi>{slash}</a></th>\
+         <td class=\"size\">{size}</td><td class=\"date\">{date}</td></tr>\n"
+    )
 }
 
-pub(super) fn foot(page: &ListingPage, summary: &Summary, out: &mut String) {
-    out.push_str("</tbody>\n</table>\n</main>\n<footer>\n");
+fn foot(page: &ListingPage, summary: &Summary) -> String {
+    let mut archives = String::new();
     if page.has_archives && summary.entries() > 0 {
-        out.push_str("<p>Download all as");
-        for format in ArchiveFormat::ALL {
-            let word = format.word();
-            put(out, format_args!(" <a href=\"?archive={word}\" rel=\"nofollow\" download>{word}</a>"));
-        }
-        out.push_str("</p>\n");
+        let words = ArchiveFormat::ALL.into_iter().map(ArchiveFormat::word);
+        let links =
+            words.map(|word| format!(r#" <a href="?archive={word}" rel="nofollow" download>{word}</a>"#));
+        archives = format!("<p>Download all as{}</p>\n", links.collect::<String>());
     }
-    put(
-        out,
-        format_args!(
-            "<p>List as <a href=\"?format=json\" rel=\"nofollow\" type=\"{}\">JSON</a></p>\n",
-            ListingFormat::Json.media_type()
-        ),
-    );
-    out.push_str("</footer>\n</body>\n</html>\n");
+    let json = ListingFormat::Json.media_type();
+    format!(
+        r#"</tbody>
+</table>
+</main>
+<footer>
+{archives}<p>List as <a href="?format=json" rel="nofollow" type="{json}">JSON</a></p>
+</footer>
+</body>
+</html>
+"#
+    )
 }
 
-fn breadcrumbs(page: &ListingPage, links: &ListingLinks, out: &mut String) {
+fn breadcrumbs(page: &ListingPage, links: &ListingLinks) -> String {
     let depth = page.path.segments().count();
     if depth == 0 {
-        return;
+        return String::new();
     }
-    put(
-        out,
-        format_args!(
-            "<nav aria-label=\"Breadcrumb\"><ol><li><a href=\"{}\">{ROOT}</a></li>",
-            links.up(depth)
-        ),
-    );
-    for (index, segment) in page.path.segments().enumerate() {
-        let levels = depth - 1 - index;
-        match levels {
-            0 => out.push_str("<li><span aria-current=\"page\"><bdi>"),
-            _ => put(out, format_args!("<li><a href=\"{}\"><bdi>", links.up(levels))),
-        }
-        escape(&name(segment), out);
-        out.push_str(if levels == 0 { "</bdi></span></li>" } else { "</bdi></a></li>" });
-    }
-    out.push_str("</ol></nav>\n");
+    let crumb = |(index, segment)| match (depth - 1 - index, html_name(segment)) {
+        (0, name) => format!(r#"<li><span aria-current="page"><bdi>{name}</bdi></span></li>"#),
+        (levels, name) => format!(r#"<li><a href="{}"><bdi>{name}</bdi></a></li>"#, links.up(levels)),
+    };
+    let crumbs: String = page.path.segments().enumerate().map(crumb).collect();
+    let root = links.up(depth);
+    format!("<nav aria-label=\"Breadcrumb\"><ol><li><a href=\"{root}\">{ROOT}</a></li>{crumbs}</ol></nav>\n")
 }
 
-/// A column's heading: a link that sorts by it, or the other way round where it is sorted by already.
-fn column(page: &ListingPage, key: Sort, out: &mut String) {
+/// The heading of a column: a link that sorts by it, or reverses the order if it is sorted by already.
+fn column(page: &ListingPage, key: Sort) -> String {
     let current = (page.sorting.key == key).then_some(page.sorting.order);
-    let next = current.map_or(usual_order(key), SortOrder::reversed);
+    let next = current.map_or(default_order(key), SortOrder::reversed).name();
     let (state, arrow) = match current {
         Some(SortOrder::Ascending) => (" aria-sort=\"ascending\"", "▲"),
         Some(SortOrder::Descending) => (" aria-sort=\"descending\"", "▼"),
         None => ("", ""),
     };
-    let (word, heading) = (key.name(), heading(key));
-    put(
-        out,
-        format_args!(
-            "<th scope=\"col\" class=\"{word}\"{state}><a href=\"?sort={word}&amp;order={}\" \
-             rel=\"nofollow\">{heading}<span aria-hidden=\"true\">{arrow}</span></a></th>",
-            next.name()
-        ),
-    );
-}
-
-const fn heading(key: Sort) -> &'static str {
-    match key {
+    let heading = match key {
         Sort::Name => "Name",
         Sort::Size => "Size",
         Sort::Date => "Modified<small> (UTC)</small>",
-    }
+    };
+    let word = key.name();
+    format!(
+        "<th scope=\"col\" class=\"{word}\"{state}><a href=\"?sort={word}&amp;order={next}\" \
+         rel=\"nofollow\">{heading}<span aria-hidden=\"true\">{arrow}</span></a></th>"
+    )
 }
 
-fn totals(summary: &Summary, out: &mut String) {
+fn totals(summary: &Summary) -> String {
     let directories = counted(summary.directories, "directory", "directories");
     let files = counted(summary.files, "file", "files");
-    put(out, format_args!("{directories}, {files}"));
-    if summary.files > 0 {
-        out.push_str(", ");
-        exact_size(summary.bytes, out);
+    match summary.files {
+        0 => format!("{directories}, {files}"),
+        _ => format!("{directories}, {files}, {}", exact_size(summary.bytes)),
     }
 }
 
-fn exact_size(bytes: u64, out: &mut String) {
-    let exact = counted(bytes, "byte", "bytes");
-    put(out, format_args!("<span title=\"{exact}\">{}</span>", size(bytes)));
+fn exact_size(bytes: u64) -> String {
+    format!(r#"<span title="{}">{}</span>"#, counted(bytes, "byte", "bytes"), size(bytes))
 }
 
-/// What the root is called, whose name on the disk is nobody's business.
+/// Shown in place of the root's name on the disk, which stays private.
 const ROOT: &str = "Home";

@@ -1,6 +1,6 @@
-//! The object for programs (RFC 8259).
+//! The JSON object for programs (RFC 8259).
 //!
-//! An object and not a bare array: a list that may be cut short has to say whether it was.
+//! An object rather than a bare array, so that it can say whether the list is truncated.
 //!
 //! ```json
 //! {"path": "/docs/", "entries": [
@@ -9,15 +9,17 @@
 //! ], "truncated": false}
 //! ```
 //!
-//! `name` has replacement characters where the name is not UTF-8; `href`, relative to the URL that was asked for, is exact.
-//! `etag` is written as in its field. What is not known is absent.
+//! `name` has replacement characters if the name is not UTF-8; `href`, relative to the requested URL, is exact. `etag` is
+//! written as in the ETag header. Unknown values are absent.
+
+use std::iter::once;
 
 use serde::Serialize;
 
 use super::links::ListingLinks;
 use super::page::{ListingPage, Summary};
 use crate::files::directory::{DirectoryEntry, EntryKind};
-use crate::site::listing::format::{modified, put};
+use crate::site::listing::format::modified;
 
 #[derive(Serialize)]
 struct JsonEntry<'a> {
@@ -29,43 +31,37 @@ struct JsonEntry<'a> {
     mtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
-    href: &'a str,
+    href: String,
 }
 
-pub(super) fn head(page: &ListingPage, out: &mut String) {
+/// Renders the object in parts: all before the entries, each entry, and the rest.
+pub(super) fn parts(
+    page: ListingPage,
+    summary: &Summary,
+    entries: Vec<DirectoryEntry>,
+) -> impl Iterator<Item = String> + use<> {
     let slash = if page.path.is_root() { "" } else { "/" };
     let path = format!("/{}{slash}", String::from_utf8_lossy(page.path.as_bytes()));
-    put(out, format_args!("{{\"path\": {}, \"entries\": [", text(&path)));
+    let head = format!("{{\"path\": {}, \"entries\": [", json(&path));
+    let foot = format!("\n], \"truncated\": {}}}\n", summary.is_truncated);
+    let links = ListingLinks::of(&page);
+    let separators = once("\n").chain(std::iter::repeat(",\n"));
+    let entries = entries.into_iter().zip(separators);
+    let entries = entries.map(move |(of, separator)| format!("{separator}{}", entry(&page, &links, &of)));
+    once(head).chain(entries).chain(once(foot))
 }
 
-pub(super) fn entry(
-    page: &ListingPage,
-    links: &ListingLinks,
-    is_first: bool,
-    entry: &DirectoryEntry,
-    out: &mut String,
-) {
-    let mut href = String::new();
-    links.write_to(entry, &mut href);
+fn entry(page: &ListingPage, links: &ListingLinks, entry: &DirectoryEntry) -> String {
     let (kind, size, etag) = match entry.kind {
         EntryKind::Directory => ("directory", None, None),
-        EntryKind::File => {
-            let etag = (page.etag_of)(&page.path.entry(&entry.name), &entry.version);
-            ("file", Some(entry.version.size()), etag)
-        }
+        EntryKind::File => ("file", Some(entry.version.size), (page.etag_of)(&entry.version)),
     };
     let mtime = modified(&entry.version).map(|moment| moment.to_string());
     let name = String::from_utf8_lossy(&entry.name);
-    let shown = JsonEntry { name: &name, kind, size, mtime, etag, href: &href };
-    out.push_str(if is_first { "\n" } else { ",\n" });
-    out.push_str(&text(&shown));
+    json(&JsonEntry { name: &name, kind, size, mtime, etag, href: links.to(entry) })
 }
 
-pub(super) fn foot(summary: &Summary, out: &mut String) {
-    put(out, format_args!("\n], \"truncated\": {}}}\n", summary.is_truncated));
-}
-
-/// Strings and numbers can always be written.
-fn text(value: &(impl Serialize + ?Sized)) -> String {
+/// Strings and numbers can always be serialized.
+fn json(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

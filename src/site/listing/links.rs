@@ -1,54 +1,50 @@
-//! From a directory's URL to its entries and back: relative, so that they hold behind a proxy that adds a prefix.
+//! Links from a listing to the entries of its directory and to the directories above: relative, so that they also work behind a
+//! proxy that adds a prefix.
 
-use std::iter::repeat_n;
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode};
 
 use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::http::target::SitePath;
+use crate::site::listing::page::ListingPage;
 
-/// The links of one listing. All of them are made of unreserved characters, slashes and escapes alone.
+/// The links of one listing: unreserved characters, slashes and percent escapes.
 #[derive(Clone, Debug)]
 pub(super) struct ListingLinks {
-    /// From the listing to what is in the directory.
+    /// From the listing to its own directory.
     inside: String,
     has_slash: bool,
 }
 
 impl ListingLinks {
-    /// Of the directory at `path`, whose listing has a URL with or without a slash at its end.
-    pub(super) fn new(path: &SitePath<'_>, has_slash: bool) -> Self {
+    pub(super) fn of(page: &ListingPage) -> Self {
+        Self::new(&page.path, page.has_slash || page.path.is_root())
+    }
+
+    /// `has_slash`: the URL of the listing of `path` ends in a slash.
+    fn new(path: &SitePath<'_>, has_slash: bool) -> Self {
         // The `./` keeps a name with a colon from being taken for a scheme.
-        let mut inside = "./".to_owned();
-        if !has_slash && !path.is_root() {
-            inside.extend(encoded(path.file_name()));
-            inside.push('/');
-        }
-        Self { inside, has_slash: has_slash || path.is_root() }
+        let inside = if has_slash { "./".to_owned() } else { format!("./{}/", encoded(path.file_name())) };
+        Self { inside, has_slash }
     }
 
-    /// To an entry.
-    pub(super) fn write_to(&self, entry: &DirectoryEntry, out: &mut String) {
-        out.push_str(&self.inside);
-        out.extend(encoded(&entry.name));
-        if entry.kind == EntryKind::Directory {
-            out.push('/');
-        }
+    /// Returns the link to an entry.
+    pub(super) fn to(&self, entry: &DirectoryEntry) -> String {
+        let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+        format!("{}{}{slash}", self.inside, encoded(&entry.name))
     }
 
-    /// Link to the directory `levels` levels up; 0 is the listing itself.
+    /// Returns the link to the directory `levels` levels up; 0 is the listing itself.
     pub(super) fn up(&self, levels: usize) -> String {
-        match levels {
-            0 => self.inside.clone(),
-            _ => {
-                let steps = if self.has_slash { levels } else { levels - 1 };
-                if steps == 0 { "./".to_owned() } else { repeat_n("../", steps).collect() }
-            }
+        match (levels, self.has_slash) {
+            (0, _) => self.inside.clone(),
+            (1, false) => "./".to_owned(),
+            (_, true) => "../".repeat(levels),
+            (_, false) => "../".repeat(levels - 1),
         }
     }
 }
 
-fn encoded(name: &[u8]) -> impl Iterator<Item = &str> {
+fn encoded(name: &[u8]) -> PercentEncode<'_> {
     percent_encode(name, RESERVED)
 }
 
@@ -64,14 +60,8 @@ mod tests {
         ListingLinks::new(&SitePath::parse(path.as_bytes()).unwrap().path, has_slash)
     }
 
-    fn to(links: &ListingLinks, entry: &DirectoryEntry) -> String {
-        let mut out = String::new();
-        links.write_to(entry, &mut out);
-        out
-    }
-
     #[test]
-    fn any_name_makes_a_link_to_itself() {
+    fn any_name_gets_a_link_that_leads_to_it() {
         for (name, expected) in [
             (&b"a.txt"[..], "./a.txt"),
             (b"a?b#c%", "./a%3Fb%23c%25"),
@@ -80,7 +70,7 @@ mod tests {
             (b"\xff\\", "./%FF%5C"),
             ("é".as_bytes(), "./%C3%A9"),
         ] {
-            let link = to(&links("/d/", true), &file(name, 0, 0));
+            let link = links("/d/", true).to(&file(name, 0, 0));
             assert_eq!(link, expected);
             let target = format!("/d/{link}");
             assert_eq!(
@@ -92,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn links_start_from_the_url_as_it_was_asked_for() {
+    fn links_start_from_the_requested_url() {
         let entry = directory(b"x", 0);
         for (path, has_slash, inside, up) in [
             ("/", true, "./x/", ["./", "../", "../../"]),
@@ -100,7 +90,7 @@ mod tests {
             ("/a/b%20", false, "./b%20/x/", ["./b%20/", "./", "../"]),
         ] {
             let links = links(path, has_slash);
-            assert_eq!(to(&links, &entry), inside, "{path}");
+            assert_eq!(links.to(&entry), inside, "{path}");
             assert_eq!([0, 1, 2].map(|levels| links.up(levels)), up, "{path}");
         }
     }

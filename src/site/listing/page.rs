@@ -1,4 +1,4 @@
-//! What a listing is of, and how it is wanted.
+//! What a listing shows: the directory, the order and format, and the totals.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use crate::http::query::ListingFormat;
 use crate::http::target::SitePath;
 use crate::site::listing::sort::Sorting;
 
-/// Returns the entity tag of the file at a path, as its header has it; `None` if it is not known yet.
-pub type EtagOf = Arc<dyn Fn(&SitePath<'_>, &Version) -> Option<String> + Send + Sync>;
+/// Returns the value of the ETag header of a version of a file; `None` if it is not known yet.
+pub(crate) type EtagOf = Arc<dyn Fn(&Version) -> Option<String> + Send + Sync>;
 
 /// A listing's directory, order and format.
 #[derive(Clone)]
-pub struct ListingPage {
+pub(crate) struct ListingPage {
     /// The directory.
-    pub path: SitePath<'static>,
+    pub(crate) path: SitePath<'static>,
     /// True if the request path ends in a slash, from which relative links start.
-    pub has_slash: bool,
+    pub(crate) has_slash: bool,
     /// Order of the entries.
-    pub sorting: Sorting,
+    pub(crate) sorting: Sorting,
     /// HTML or JSON.
-    pub format: ListingFormat,
+    pub(crate) format: ListingFormat,
     /// True if the HTML page links to archives.
-    pub has_archives: bool,
+    pub(crate) has_archives: bool,
     /// Entity tags of the files; for JSON.
-    pub etag_of: EtagOf,
+    pub(crate) etag_of: EtagOf,
 }
 
-/// Totals of all entries.
+/// Totals of all listed entries.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Summary {
     pub(super) directories: u64,
@@ -45,7 +45,7 @@ impl Summary {
                 EntryKind::Directory => summary.directories += 1,
                 EntryKind::File => {
                     summary.files += 1;
-                    summary.bytes = summary.bytes.saturating_add(entry.version.size());
+                    summary.bytes = summary.bytes.saturating_add(entry.version.size);
                 }
             }
         }

@@ -5,29 +5,29 @@ use std::cmp::Ordering;
 use crate::files::directory::{DirectoryEntry, EntryKind};
 use crate::http::query::{QueryOptions, Sort, SortOrder};
 
-/// What a listing is sorted by, and which way.
+/// Sort key and direction of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sorting {
-    /// What is compared. Entries that are equal in it are in the order of their names.
+pub(crate) struct Sorting {
+    /// Entries with equal keys are in the order of their names.
     ///
-    /// Names are in natural order (`img2` before `img10`, case aside), directories first either way. A directory has no
-    /// size, which is less than any. The date is when the bytes of a file, or the names in a directory, last changed.
-    pub key: Sort,
-    /// Which way.
-    pub order: SortOrder,
+    /// Names are in natural order (`img2` before `img10`, ignoring case), directories first in either direction. A directory has
+    /// no size and sorts as the smallest. The date is the modification time of the file or the directory.
+    pub(crate) key: Sort,
+    pub(crate) order: SortOrder,
 }
 
 impl Sorting {
-    /// By name, ascending: what a listing is without a word about it.
-    pub const BY_NAME: Self = Self { key: Sort::Name, order: SortOrder::Ascending };
+    /// By name, ascending.
+    #[cfg(test)]
+    pub(crate) const BY_NAME: Self = Self { key: Sort::Name, order: SortOrder::Ascending };
 
-    /// What a query asks for; what it does not say is usual.
-    pub fn of(wants: &QueryOptions<'_>) -> Self {
-        let key = wants.sort.unwrap_or(Sort::Name);
-        Self { key, order: wants.order.unwrap_or(usual_order(key)) }
+    /// The sorting of a query, by default by name.
+    pub(crate) fn of(options: &QueryOptions<'_>) -> Self {
+        let key = options.sort.unwrap_or(Sort::Name);
+        Self { key, order: options.order.unwrap_or(default_order(key)) }
     }
 
-    /// Sorts `entries`. No two entries of a directory are equal, so the outcome is one.
+    /// Sorts `entries`. No two entries of a directory are equal, so the order is unambiguous.
     pub(crate) fn sort(self, entries: &mut [DirectoryEntry]) {
         entries.sort_unstable_by(|one, other| self.compare(one, other));
     }
@@ -38,15 +38,15 @@ impl Sorting {
             Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(self.order, by_name())),
             Sort::Size => apply(self.order, size(one).cmp(&size(other))).then_with(by_name),
             Sort::Date => {
-                let dates = one.version.modified_at().cmp(&other.version.modified_at());
+                let dates = one.version.mtime.cmp(&other.version.mtime);
                 apply(self.order, dates).then_with(by_name)
             }
         }
     }
 }
 
-/// Which way is wanted first: names from A, but the largest and the latest.
-pub(super) const fn usual_order(key: Sort) -> SortOrder {
+/// Names from A on, the largest and the latest first.
+pub(super) fn default_order(key: Sort) -> SortOrder {
     match key {
         Sort::Name => SortOrder::Ascending,
         Sort::Size | Sort::Date => SortOrder::Descending,
@@ -65,10 +65,10 @@ fn is_file(entry: &DirectoryEntry) -> bool {
 }
 
 fn size(entry: &DirectoryEntry) -> Option<u64> {
-    is_file(entry).then(|| entry.version.size())
+    is_file(entry).then(|| entry.version.size)
 }
 
-/// Runs of digits by their value, the rest by character without case; what is equal so far, by its bytes.
+/// Compares runs of digits by their value and the rest by character, ignoring case; then the bytes.
 fn natural(one: &[u8], other: &[u8]) -> Ordering {
     let (mut left, mut right) = (one, other);
     loop {
@@ -84,11 +84,11 @@ fn natural(one: &[u8], other: &[u8]) -> Ordering {
     }
 }
 
-/// A step of the comparison: the place of its kind among all characters first, so that the order is one of all units.
+/// A number or one character, as it is compared. A number takes the place of the digit 0 among the characters.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Unit<'a> {
     place: u32,
-    /// A number's digits without leading zeros: the longer is the greater.
+    /// Digits of a number without leading zeros: more digits make a greater number.
     length: usize,
     digits: &'a [u8],
 }
@@ -109,22 +109,15 @@ fn next_unit<'a>(rest: &mut &'a [u8]) -> Option<Unit<'a>> {
     Some(Unit { place, length: 0, digits: &[] })
 }
 
-/// The first character in lower case, and how many bytes it takes; none where the bytes are not UTF-8.
+/// The first character in lower case, and its length in bytes; `None` if the bytes are not UTF-8.
 fn folded_char(bytes: &[u8]) -> Option<(u32, usize)> {
-    let first = *bytes.first()?;
-    let width = match first {
-        0x00..=0x7f => return Some((u32::from(first.to_ascii_lowercase()), 1)),
-        0xc2..=0xdf => 2,
-        0xe0..=0xef => 3,
-        0xf0..=0xf4 => 4,
-        _ => return None,
-    };
-    let character = str::from_utf8(bytes.get(..width)?).ok()?.chars().next()?;
+    let start = bytes.get(..4).unwrap_or(bytes);
+    let character = start.utf8_chunks().next()?.valid().chars().next()?;
     let folded = character.to_lowercase().next().unwrap_or(character);
-    Some((u32::from(folded), width))
+    Some((u32::from(folded), character.len_utf8()))
 }
 
-/// Beyond the last character.
+/// Greater than every character: bytes that are not UTF-8 come last.
 const NO_CHARACTER: u32 = 0x11_0000;
 
 #[cfg(test)]
@@ -133,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_a_query_does_not_say_is_usual() {
+    fn what_a_query_leaves_out_has_a_default() {
         for (query, key, order) in [
             ("", Sort::Name, SortOrder::Ascending),
             ("sort=colour&order=up", Sort::Name, SortOrder::Ascending),
@@ -187,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn natural_order_is_an_order(
+        fn natural_order_is_total(
             mut names in proptest::collection::vec("[0-2aAé\u{7f}./]{0,4}", 0..12)
         ) {
             names.sort_unstable_by(|one, other| natural(one.as_bytes(), other.as_bytes()));

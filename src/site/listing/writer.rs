@@ -1,108 +1,49 @@
-//! Writes a listing in chunks.
+//! Renders a listing in chunks.
 
 use std::io;
 
 use bytes::Bytes;
 
 use super::{html, json};
-use crate::files::directory::{Directory, DirectoryEntry};
+use crate::files::directory::Directory;
 use crate::http::query::ListingFormat;
-use crate::site::listing::links::ListingLinks;
 use crate::site::listing::page::{ListingPage, Summary};
-use crate::site::streamed_body::ChunkSource;
 
-/// A listing that is being written. Holds the entries, and one chunk of the text at a time.
-pub(crate) struct Listing {
+/// Renders the listing of `directory` in chunks of about [`CHUNK`] bytes. Sorts the entries at once, which takes long if there
+/// are many; holds them, and one chunk of the text at a time.
+pub(crate) fn listing(
+    directory: Directory,
     page: ListingPage,
-    links: ListingLinks,
-    summary: Summary,
-    entries: Vec<DirectoryEntry>,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy)]
-enum Stage {
-    Head,
-    /// The entries from this one on.
-    Entries(usize),
-    Done,
-}
-
-impl Listing {
-    /// Sorts the entries, which takes a while where there are many.
-    pub(crate) fn new(directory: Directory, page: ListingPage) -> Self {
-        let Directory { mut entries, is_truncated } = directory;
-        page.sorting.sort(&mut entries);
-        let summary = Summary::of(&entries, is_truncated);
-        let links = ListingLinks::new(&page.path, page.has_slash);
-        Self { page, links, summary, entries, stage: Stage::Head }
-    }
-
-    /// Returns the next chunk of about [`CHUNK`] bytes; `None` after the last.
-    pub(crate) fn next_chunk(&mut self) -> Option<Bytes> {
+) -> impl Iterator<Item = io::Result<Bytes>> + Send + 'static {
+    let Directory { mut entries, is_truncated } = directory;
+    page.sorting.sort(&mut entries);
+    let summary = Summary::of(&entries, is_truncated);
+    let mut parts: Box<dyn Iterator<Item = String> + Send> = match page.format {
+        ListingFormat::Html => Box::new(html::parts(&page, &summary, entries)),
+        ListingFormat::Json => Box::new(json::parts(page, &summary, entries)),
+    };
+    std::iter::from_fn(move || {
         let mut out = String::with_capacity(CHUNK + ROOM);
-        loop {
-            self.stage = match self.stage {
-                Stage::Head => {
-                    self.write_head(&mut out);
-                    Stage::Entries(0)
-                }
-                Stage::Entries(_) if out.len() >= CHUNK => break,
-                Stage::Entries(index) => match self.entries.get(index) {
-                    Some(entry) => {
-                        self.write_entry(index, entry, &mut out);
-                        Stage::Entries(index + 1)
-                    }
-                    None => {
-                        self.write_foot(&mut out);
-                        Stage::Done
-                    }
-                },
-                Stage::Done => break,
-            };
+        while out.len() < CHUNK
+            && let Some(part) = parts.next()
+        {
+            out.push_str(&part);
         }
-        (!out.is_empty()).then(|| Bytes::from(out))
-    }
-
-    fn write_head(&self, out: &mut String) {
-        match self.page.format {
-            ListingFormat::Html => html::head(&self.page, &self.links, &self.summary, out),
-            ListingFormat::Json => json::head(&self.page, out),
-        }
-    }
-
-    fn write_entry(&self, index: usize, entry: &DirectoryEntry, out: &mut String) {
-        match self.page.format {
-            ListingFormat::Html => html::row(&self.links, entry, out),
-            ListingFormat::Json => json::entry(&self.page, &self.links, index == 0, entry, out),
-        }
-    }
-
-    fn write_foot(&self, out: &mut String) {
-        match self.page.format {
-            ListingFormat::Html => html::foot(&self.page, &self.summary, out),
-            ListingFormat::Json => json::foot(&self.summary, out),
-        }
-    }
-}
-
-impl ChunkSource for Listing {
-    fn next(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.next_chunk())
-    }
+        (!out.is_empty()).then(|| Ok(out.into()))
+    })
 }
 
 /// Bytes of a chunk; the last one has fewer.
 const CHUNK: usize = 32 * 1024;
 
-/// Bytes that the last entry of a chunk may add to it.
+/// Bytes by which the last entry may exceed a chunk.
 const ROOM: usize = 4 * 1024;
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::style::content_security_policy;
     use super::*;
-    use crate::files::directory::EntryKind;
+    use crate::files::directory::{DirectoryEntry, EntryKind};
     use crate::files::version::Version;
     use crate::http::query::{Sort, SortOrder};
     use crate::http::target::SitePath;
@@ -133,15 +74,14 @@ pub(super) mod tests {
             sorting: Sorting::BY_NAME,
             format,
             has_archives: true,
-            etag_of: Arc::new(|_, version| {
+            etag_of: Arc::new(|version| {
                 Some(String::from_utf8(version.entity_tag(None).as_bytes().to_vec()).unwrap())
             }),
         }
     }
 
     fn chunks(page: ListingPage, entries: Vec<DirectoryEntry>, is_truncated: bool) -> Vec<Bytes> {
-        let mut listing = Listing::new(Directory { entries, is_truncated }, page);
-        std::iter::from_fn(|| listing.next_chunk()).collect()
+        listing(Directory { entries, is_truncated }, page).map(Result::unwrap).collect()
     }
 
     fn text(page: ListingPage, entries: Vec<DirectoryEntry>) -> String {
@@ -184,7 +124,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn json_tells_of_each_entry_what_is_known() {
+    fn json_has_the_known_facts_of_each_entry() {
         let entries = vec![file(b"\"a\"\xff", 5, 1_700_000_000), directory(b"d", -1)];
         let text = text(page("/x%20y/", ListingFormat::Json), entries);
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -211,7 +151,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_page_names_its_entries_and_holds_no_markup_of_theirs() {
+    fn a_page_shows_names_and_escapes_their_markup() {
         let hostile: &[u8] = b"<script>alert(1)</script> \"'&\n\xff";
         let text = text(
             page("/%3Cb%3E/c&d/", ListingFormat::Html),
@@ -236,7 +176,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_column_that_is_sorted_by_sorts_the_other_way_round() {
+    fn the_heading_of_the_sorted_column_reverses_the_order() {
         let head = |key, order| {
             let sorting = Sorting { key, order };
             text(ListingPage { sorting, ..page("/", ListingFormat::Html) }, vec![])
@@ -255,7 +195,7 @@ pub(super) mod tests {
         assert_eq!(by_size.matches("aria-sort").count(), 1 + STYLED_SORTS, "{by_size}");
     }
 
-    /// The style sheet speaks of the attribute as well.
+    /// The style sheet contains the attribute as well.
     const STYLED_SORTS: usize = 1;
 
     #[test]
@@ -269,7 +209,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn archives_are_offered_only_where_there_are_some() {
+    fn archives_are_offered_only_if_they_are_on() {
         let without = ListingPage { has_archives: false, ..page("/", ListingFormat::Html) };
         assert!(!text(without, vec![file(b"a", 1, 0)]).contains("?archive="));
     }

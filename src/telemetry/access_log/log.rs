@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::counters::AccessLogCounts;
-use super::record::{AccessLogRecord, AccessLogSink};
+use super::record::AccessLogRecord;
 use super::sampling::Sampling;
 use super::shared::{LogQueue, SharedLog};
 use super::sink::Sink;
@@ -94,6 +94,13 @@ impl AccessLog {
         self.shared.counts()
     }
 
+    /// Takes a record whose [`ended`](AccessLogRecord::ended) is set. Called on workers; never waits.
+    pub(crate) fn write(&self, mut record: Box<AccessLogRecord>) {
+        if self.shared.queue.get().is_some() && self.shared.sampling.takes(&mut record) {
+            self.shared.push(record);
+        }
+    }
+
     fn start_thread(&self, sink: Sink) -> io::Result<()> {
         let (sender, queue) = mpsc::channel(self.shared.capacity);
         let nap = Duration::from_micros(self.shared.capacity as u64 / 2).clamp(NAP_MIN, NAP_MAX);
@@ -102,14 +109,6 @@ impl AccessLog {
         let thread = builder.spawn(move || writer.run())?.thread().clone();
         let _ = self.shared.queue.set(LogQueue { sender, thread });
         Ok(())
-    }
-}
-
-impl AccessLogSink for AccessLog {
-    fn write(&self, mut record: Box<AccessLogRecord>) {
-        if self.shared.queue.get().is_some() && self.shared.sampling.takes(&mut record) {
-            self.shared.push(record);
-        }
     }
 }
 

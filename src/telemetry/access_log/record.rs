@@ -114,12 +114,6 @@ pub(crate) struct EndedExchange {
     pub(crate) sample: u64,
 }
 
-/// Receives the records of completed requests. Called on workers, so it must not block.
-pub(crate) trait AccessLogSink: Send + Sync {
-    /// Takes a record whose [`ended`](AccessLogRecord::ended) is set.
-    fn write(&self, record: Box<AccessLogRecord>);
-}
-
 impl AccessLogRecord {
     /// Creates the record of a request from `peer`.
     pub(crate) fn new(peer: Option<SocketAddr>) -> Self {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 pub(crate) use super::outcome::{ExchangeOutcome, Protocol};
-use super::transfers::{ListedTransfer, TransferStart, Transfers};
+use super::transfers::{ListedTransfer, Transfer, Transfers};
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
 use crate::http::target::SitePath;
@@ -81,7 +81,8 @@ impl Exchange {
             return listed.set_sent(sent);
         }
         let (client, path, total) = start();
-        let Self { began: at, protocol, .. } = *self;
-        self.listed = Some(transfers.add(TransferStart { client, path, total, at, protocol }, sent));
+        let (Self { began: started, protocol, .. }, sent) = (&*self, sent.into());
+        let transfer = Transfer { client, path, total, started: *started, protocol: *protocol, sent };
+        self.listed = Some(transfers.add(transfer));
     }
 }

@@ -1,9 +1,8 @@
 //! Duration histograms with fixed buckets from 100 µs (a hot file) to 1 h (a large download).
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::count::add;
+use super::counter::{Counter, CounterArray};
 
 /// Inclusive upper bounds of the buckets in nanoseconds. One more bucket holds longer durations.
 pub(crate) const BOUNDS: [u64; 22] = [
@@ -33,61 +32,47 @@ pub(crate) const BOUNDS: [u64; 22] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Histogram of durations: one counter per bucket, sum in nanoseconds. Any number of readers.
-#[derive(Debug, Default)]
+/// Histogram of durations: those of one worker, of all, or of a period. Any number of readers.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
-    counts: [AtomicU64; BUCKETS],
-    nanoseconds: AtomicU64,
-}
-
-/// Sum of histograms at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HistogramTotals {
     /// Durations per bucket (not cumulative).
-    pub(crate) counts: [u64; BUCKETS],
+    pub(crate) counts: CounterArray<BUCKETS>,
     /// Sum of all durations.
-    pub(crate) nanoseconds: u64,
+    pub(crate) nanoseconds: Counter,
 }
 
 impl Histogram {
     /// Records a duration. Only one thread may call it.
     pub(crate) fn record(&self, took: Duration) {
-        let nanoseconds = nanoseconds(took);
+        self.record_with(took, Counter::add);
+    }
+
+    /// Records a duration. Any thread may call it.
+    pub(crate) fn record_shared(&self, took: Duration) {
+        self.record_with(took, Counter::add_shared);
+    }
+
+    fn record_with(&self, took: Duration, add: impl Fn(&Counter, u64)) {
+        let nanoseconds =
+            took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
         let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound).unwrap_or(BOUNDS.len());
         add(&self.counts[bucket], 1);
         add(&self.nanoseconds, nanoseconds);
     }
 
-    /// Records a duration. Any thread may call it.
-    pub(crate) fn record_shared(&self, took: Duration) {
-        let nanoseconds = nanoseconds(took);
-        let bucket = BOUNDS.partition_point(|bound| *bound < nanoseconds);
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    /// Adds the durations of `other`.
+    pub(super) fn add(&self, other: &Self) {
+        self.counters().zip(other.counters()).for_each(|(sum, count)| sum.add(count.get()));
     }
 
-    /// Adds the counts to `sum`.
-    pub(crate) fn add_to(&self, sum: &mut HistogramTotals) {
-        for (sum, count) in sum.counts.iter_mut().zip(&self.counts) {
-            *sum += count.load(Ordering::Relaxed);
-        }
-        sum.nanoseconds += self.nanoseconds.load(Ordering::Relaxed);
+    /// All counters, in the same order for all histograms.
+    pub(super) fn counters(&self) -> impl Iterator<Item = &Counter> {
+        self.counts.iter().chain([&self.nanoseconds])
     }
-}
 
-impl HistogramTotals {
     /// Number of durations.
     pub(crate) fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// Durations recorded since `earlier`.
-    pub(crate) fn since(&self, earlier: &Self) -> Self {
-        let mut counts = self.counts;
-        for (count, before) in counts.iter_mut().zip(&earlier.counts) {
-            *count = count.saturating_sub(*before);
-        }
-        Self { counts, nanoseconds: self.nanoseconds.saturating_sub(earlier.nanoseconds) }
+        self.counts.sum()
     }
 
     /// Estimates the quantile `rank` (0 to 1), assuming that durations are spread evenly inside a bucket. `None` if there are
@@ -96,7 +81,7 @@ impl HistogramTotals {
         let count = self.count();
         let wanted = (count as f64 * rank.clamp(0.0, 1.0)).max(f64::MIN_POSITIVE);
         let mut before = 0_u64;
-        for (index, &inside) in self.counts.iter().enumerate() {
+        for (index, inside) in self.counts.iter().map(Counter::get).enumerate() {
             if inside > 0 && (before + inside) as f64 >= wanted {
                 let low = index.checked_sub(1).map_or(0, |index| BOUNDS[index]);
                 let high = BOUNDS.get(index).copied().unwrap_or(low);
@@ -109,25 +94,19 @@ impl HistogramTotals {
     }
 }
 
-fn nanoseconds(took: Duration) -> u64 {
-    took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(all: &[Duration]) -> HistogramTotals {
+    fn of(all: &[Duration]) -> Histogram {
         let (own, shared) = (Histogram::default(), Histogram::default());
         all.iter().for_each(|took| {
             own.record(*took);
             shared.record_shared(*took);
         });
-        let (mut sum, mut other) = (HistogramTotals::default(), HistogramTotals::default());
-        own.add_to(&mut sum);
-        shared.add_to(&mut other);
-        assert_eq!(sum, other, "both methods count the same");
-        sum
+        let counts = |histogram: &Histogram| histogram.counters().map(Counter::get).collect::<Vec<_>>();
+        assert_eq!(counts(&own), counts(&shared), "both methods count the same");
+        own
     }
 
     #[test]
@@ -142,8 +121,8 @@ mod tests {
             (u64::MAX, BOUNDS.len()),
         ] {
             let seen = of(&[Duration::from_nanos(nanoseconds)]);
-            assert_eq!(seen.counts[bucket], 1, "{nanoseconds}");
-            assert_eq!((seen.count(), seen.nanoseconds), (1, nanoseconds));
+            assert_eq!(seen.counts[bucket].get(), 1, "{nanoseconds}");
+            assert_eq!((seen.count(), seen.nanoseconds.get()), (1, nanoseconds));
         }
     }
 
@@ -158,11 +137,5 @@ mod tests {
         assert!(seen.quantile(0.0).is_some_and(|low| low >= millis(1) && low < millis(2)));
         let long = of(&[Duration::from_secs(9000)]);
         assert_eq!(long.quantile(0.99), Some(Duration::from_secs(3600)), "the highest bound");
-    }
-
-    #[test]
-    fn since_subtracts_earlier_durations() {
-        let (before, after) = (of(&[Duration::from_secs(1)]), of(&[Duration::from_secs(1); 3]));
-        assert_eq!(after.since(&before), of(&[Duration::from_secs(1); 2]));
     }
 }

@@ -1,4 +1,4 @@
-//! Dimensions by which exchanges, rejected request heads and sent bytes are counted.
+//! Enums by which counters are indexed.
 
 use super::outcome::{ExchangeOutcome, Protocol};
 use crate::http::method::Method;
@@ -38,7 +38,7 @@ named_enum! {
 }
 
 /// Why a request head was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum RejectedHead {
     /// It exceeded the limit of bytes or of headers.
     TooLarge,
@@ -46,6 +46,32 @@ pub(crate) enum RejectedHead {
     TooSlow,
     /// It is malformed.
     Malformed,
+}
+
+/// Client behaviour for which an HTTP/2 connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProtocolViolation {
+    /// Frames that RFC 9113 forbids.
+    Malformed,
+    /// Too many resets.
+    Resets,
+    /// Too many frames that carry neither a request nor data.
+    Frames,
+}
+
+/// What a look-up in a path cache found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PathLookup {
+    /// A file on the heap.
+    Heap,
+    /// A mapped file.
+    Mapped,
+    /// A file that no cache keeps.
+    Unmapped,
+    /// No file: the name is known not to exist, or is redirected.
+    NoFile,
+    /// No entry, or one that is no longer valid.
+    Miss,
 }
 
 named_enum! {
@@ -104,10 +130,6 @@ impl StatusClass {
             500.. => Self::ServerError,
         }
     }
-}
-
-impl RejectedHead {
-    pub(crate) const ALL: [Self; 3] = [Self::TooLarge, Self::TooSlow, Self::Malformed];
 }
 
 pub(super) const KINDS: usize =

@@ -5,75 +5,50 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::telemetry::access_log::record::AccessLogSink;
-use crate::telemetry::metrics::lookups::{LookupCounts, WorkerLookups};
-use crate::telemetry::metrics::totals::MetricTotals;
-use crate::telemetry::metrics::transfers::{SlowestTransfers, Transfer};
-use crate::telemetry::metrics::worker::WorkerMetrics;
+use super::counts::MetricCounts;
+use super::transfers::{SlowestTransfers, Transfer};
+use super::worker::WorkerMetrics;
+use crate::telemetry::access_log::log::AccessLog;
 
 /// Metrics of all workers. A handle: clones share the same counters.
 #[derive(Clone, Default)]
 pub struct Metrics {
+    /// All workers since the start.
     workers: Arc<Mutex<Vec<Arc<WorkerMetrics>>>>,
-    lookups: Arc<Mutex<Vec<Arc<WorkerLookups>>>>,
-    access_log: Option<Arc<dyn AccessLogSink>>,
+    access_log: Option<AccessLog>,
 }
 
 impl Metrics {
     /// Creates metrics that also pass each completed request to `access_log`.
-    pub(crate) fn with_access_log(access_log: Arc<dyn AccessLogSink>) -> Self {
+    pub(crate) fn with_access_log(access_log: AccessLog) -> Self {
         Self { access_log: Some(access_log), ..Self::default() }
     }
 
     /// Registers one more worker and returns its counters.
     pub(crate) fn worker(&self) -> Arc<WorkerMetrics> {
-        let worker = Arc::new(WorkerMetrics::new(self.access_log.clone()));
+        let access_log = self.access_log.clone();
+        let worker = Arc::new(WorkerMetrics { access_log, ..WorkerMetrics::default() });
         self.workers.lock().push(Arc::clone(&worker));
         worker
     }
 
-    /// Registers the path cache of one more worker and returns its counters.
-    pub(crate) fn worker_lookups(&self) -> Arc<WorkerLookups> {
-        let lookups = Arc::new(WorkerLookups::default());
-        self.lookups.lock().push(Arc::clone(&lookups));
-        lookups
-    }
-
-    /// Sums the path cache counters of all workers.
-    pub(crate) fn lookup_counts(&self) -> LookupCounts {
-        let mut counts = LookupCounts::default();
-        for lookups in &*self.lookups.lock() {
-            lookups.add_to(&mut counts);
-        }
-        counts
-    }
-
     /// Sums the counters of all workers, including those that have ended.
-    pub(crate) fn totals(&self) -> MetricTotals {
-        let mut totals = MetricTotals::new();
-        for worker in self.workers() {
-            worker.add_to(&mut totals);
-        }
+    pub(crate) fn totals(&self) -> MetricCounts {
+        let totals = MetricCounts::default();
+        self.workers.lock().iter().for_each(|worker| totals.add(&worker.counts));
         totals
     }
 
     /// Returns at most [`TRANSFERS_SHOWN`] long responses in progress, the slowest first.
-    pub(crate) fn transfers(&self) -> Vec<Transfer> {
+    pub(crate) fn transfers(&self) -> Vec<Arc<Transfer>> {
         let mut slowest = SlowestTransfers::new(Instant::now(), TRANSFERS_SHOWN);
-        for worker in self.workers() {
-            worker.transfers.add_slowest_to(&mut slowest);
-        }
+        self.workers.lock().iter().for_each(|worker| worker.transfers.add_slowest_to(&mut slowest));
         slowest.into_transfers()
     }
 
     /// Number of long responses in progress.
     pub(crate) fn transfer_count(&self) -> usize {
-        self.workers().iter().map(|worker| worker.transfers.len()).sum()
-    }
-
-    /// All workers since the start.
-    fn workers(&self) -> Vec<Arc<WorkerMetrics>> {
-        self.workers.lock().clone()
+        self.workers.lock().iter().map(|worker| worker.transfers.len()).sum()
     }
 }
 

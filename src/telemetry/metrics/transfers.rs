@@ -1,100 +1,68 @@
 //! List of the responses in progress that had to wait for their client or for the disk.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::counter::Counter;
 use super::outcome::Protocol;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 
 /// Transfers of one worker. Only that worker adds and removes them; readers hold the lock for a few entries at a time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Transfers {
-    slots: Arc<Mutex<Slots>>,
-}
+pub(crate) struct Transfers(Arc<Mutex<BTreeMap<u64, Arc<Transfer>>>>);
 
-#[derive(Debug, Default)]
-struct Slots {
-    entries: Vec<Option<Arc<Entry>>>,
-    free: Vec<usize>,
-}
-
-/// Facts about a transfer that do not change.
+/// A transfer. Only the bytes sent change.
 #[derive(Debug)]
-pub(crate) struct TransferStart {
-    pub(crate) client: ClientKey,
-    /// `None` for listings and archives.
-    pub(crate) path: Option<SitePath<'static>>,
-    /// Bytes of the response including its head. `None` if unknown before the end.
-    pub(crate) total: Option<u64>,
-    /// When the request head was complete.
-    pub(crate) at: Instant,
-    pub(crate) protocol: Protocol,
-}
-
-#[derive(Debug)]
-struct Entry {
-    start: TransferStart,
-    sent: AtomicU64,
-}
-
-/// Entry of a transfer in the list, removed when dropped.
-#[derive(Debug)]
-pub(crate) struct ListedTransfer {
-    slots: Arc<Mutex<Slots>>,
-    slot: usize,
-    entry: Arc<Entry>,
-}
-
-/// State of a transfer at one moment.
-#[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     pub(crate) client: ClientKey,
     /// `None` for listings and archives.
     pub(crate) path: Option<SitePath<'static>>,
     /// Bytes of the response including its head. `None` if unknown before the end.
     pub(crate) total: Option<u64>,
-    /// Bytes accepted by the kernel.
-    pub(crate) sent: u64,
+    /// When the request head was complete.
     pub(crate) started: Instant,
     pub(crate) protocol: Protocol,
+    /// Bytes accepted by the kernel.
+    pub(crate) sent: Counter,
+}
+
+/// Entry of a transfer in the list, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct ListedTransfer {
+    list: Transfers,
+    key: u64,
+    transfer: Arc<Transfer>,
 }
 
 impl Transfers {
-    /// Adds a transfer of which `sent` bytes have been sent.
-    pub(crate) fn add(&self, start: TransferStart, sent: u64) -> ListedTransfer {
-        let entry = Arc::new(Entry { start, sent: AtomicU64::new(sent) });
-        let mut slots = self.slots.lock();
-        let slot = slots.free.pop().unwrap_or(slots.entries.len());
-        match slots.entries.get_mut(slot) {
-            Some(place) => *place = Some(Arc::clone(&entry)),
-            None => slots.entries.push(Some(Arc::clone(&entry))),
-        }
-        ListedTransfer { slots: Arc::clone(&self.slots), slot, entry }
+    /// Adds a transfer.
+    pub(crate) fn add(&self, transfer: Transfer) -> ListedTransfer {
+        let transfer = Arc::new(transfer);
+        let mut transfers = self.0.lock();
+        let key = transfers.last_key_value().map_or(0, |(last, _)| last + 1);
+        transfers.insert(key, Arc::clone(&transfer));
+        ListedTransfer { list: self.clone(), key, transfer }
     }
 
     /// Number of transfers in progress.
     pub(crate) fn len(&self) -> usize {
-        let slots = self.slots.lock();
-        slots.entries.len() - slots.free.len()
+        self.0.lock().len()
     }
 
     /// Adds the transfers to `slowest` that are slower than those it has.
     pub(super) fn add_slowest_to(&self, slowest: &mut SlowestTransfers) {
-        let mut start = 0;
+        let mut next = 0;
         loop {
             // In chunks, so that the worker waits for the lock no longer than one chunk takes.
-            let slots = self.slots.lock();
-            let Some(piece) = slots.entries.get(start..).filter(|rest| !rest.is_empty()) else { return };
-            for entry in piece.iter().take(CHUNK).flatten() {
-                slowest.offer(entry);
-            }
-            start += CHUNK;
+            let transfers = self.0.lock();
+            let chunk = transfers.range(next..).take(CHUNK);
+            let Some(last) = chunk.inspect(|(_, transfer)| slowest.offer(transfer)).last() else { break };
+            next = last.0 + 1;
         }
     }
 }
@@ -102,22 +70,13 @@ impl Transfers {
 impl ListedTransfer {
     /// Sets the number of bytes accepted by the kernel.
     pub(crate) fn set_sent(&self, sent: u64) {
-        self.entry.sent.store(sent, Ordering::Relaxed);
+        self.transfer.sent.set(sent);
     }
 }
 
 impl Drop for ListedTransfer {
     fn drop(&mut self) {
-        let mut slots = self.slots.lock();
-        let gone = slots.entries.get_mut(self.slot).and_then(Option::take);
-        if gone.is_some() {
-            slots.free.push(self.slot);
-        }
-        if slots.free.len() == slots.entries.len() {
-            *slots = Slots::default();
-        }
-        drop(slots);
-        drop(gone);
+        self.list.0.lock().remove(&self.key);
     }
 }
 
@@ -125,69 +84,32 @@ impl Drop for ListedTransfer {
 pub(super) struct SlowestTransfers {
     now: Instant,
     max: usize,
-    found: BinaryHeap<Ranked>,
-}
-
-/// A transfer with its rank: the greater, the later it is listed.
-struct Ranked {
-    order: (bool, u64, Reverse<Duration>),
-    entry: Arc<Entry>,
+    /// The first to be listed is the least.
+    found: BTreeMap<(bool, u64, Reverse<Duration>, usize), Arc<Transfer>>,
 }
 
 impl SlowestTransfers {
     pub(super) fn new(now: Instant, max: usize) -> Self {
-        Self { now, max, found: BinaryHeap::new() }
+        Self { now, max, found: BTreeMap::new() }
     }
 
-    fn offer(&mut self, entry: &Arc<Entry>) {
-        let age = self.now.saturating_duration_since(entry.start.at);
-        let sent = entry.sent.load(Ordering::Relaxed);
-        let rate = (u128::from(sent) * 1000 / age.as_millis().max(1)).try_into().unwrap_or(u64::MAX);
-        let order = (age < SETTLED, rate, Reverse(age));
-        let is_selected =
-            self.found.len() < self.max || self.found.peek().is_some_and(|last| order < last.order);
-        if is_selected {
-            self.found.push(Ranked { order, entry: Arc::clone(entry) });
+    fn offer(&mut self, transfer: &Arc<Transfer>) {
+        let age = self.now.saturating_duration_since(transfer.started);
+        let rate = u128::from(transfer.sent.get()) * 1000 / age.as_millis().max(1);
+        let rate = rate.try_into().unwrap_or(u64::MAX);
+        // The address makes a difference between equal ones.
+        let rank = (age < SETTLED, rate, Reverse(age), Arc::as_ptr(transfer).addr());
+        if self.found.len() < self.max || self.found.last_key_value().is_some_and(|(last, _)| rank < *last) {
+            self.found.insert(rank, Arc::clone(transfer));
             if self.found.len() > self.max {
-                self.found.pop();
+                self.found.pop_last();
             }
         }
     }
 
     /// Returns the transfers, slowest first.
-    pub(super) fn into_transfers(self) -> Vec<Transfer> {
-        let state = |Ranked { entry, .. }: Ranked| {
-            let TransferStart { client, path, total, at, protocol } = &entry.start;
-            Transfer {
-                client: *client,
-                path: path.clone(),
-                total: *total,
-                sent: entry.sent.load(Ordering::Relaxed),
-                started: *at,
-                protocol: *protocol,
-            }
-        };
-        self.found.into_sorted_vec().into_iter().map(state).collect()
-    }
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Ranked {}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order.cmp(&other.order)
+    pub(super) fn into_transfers(self) -> Vec<Arc<Transfer>> {
+        self.found.into_values().collect()
     }
 }
 
@@ -202,15 +124,10 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::registry::Metrics;
 
-    fn start(client: u32, at: Instant) -> TransferStart {
+    fn transfer(client: u32, started: Instant, sent: u64) -> Transfer {
         let path = Some(SitePath::root().entry(b"a").entry(b"b.bin"));
-        TransferStart {
-            client: ClientKey::V4(client),
-            path,
-            total: Some(1000),
-            at,
-            protocol: Protocol::Http11,
-        }
+        let (client, protocol) = (ClientKey::V4(client), Protocol::Http11);
+        Transfer { client, path, total: Some(1000), started, protocol, sent: sent.into() }
     }
 
     #[test]
@@ -219,10 +136,10 @@ mod tests {
         let Some(then) = now.checked_sub(Duration::from_secs(10)) else { return };
         let workers = [metrics.worker(), metrics.worker()];
         let _shown = [
-            workers[0].transfers.add(start(1, then), 100),
-            workers[1].transfers.add(start(2, then), 10),
-            workers[0].transfers.add(start(3, now), 0),
-            workers[1].transfers.add(start(4, then), 1000),
+            workers[0].transfers.add(transfer(1, then, 100)),
+            workers[1].transfers.add(transfer(2, then, 10)),
+            workers[0].transfers.add(transfer(3, now, 0)),
+            workers[1].transfers.add(transfer(4, then, 1000)),
         ];
         let clients: Vec<_> = metrics.transfers().into_iter().map(|transfer| transfer.client).collect();
         assert_eq!(clients, [2, 1, 4, 3].map(ClientKey::V4));
@@ -234,12 +151,15 @@ mod tests {
         let (metrics, now) = (Metrics::default(), Instant::now());
         let worker = metrics.worker();
         let (first, second) =
-            (worker.transfers.add(start(1, now), 0), worker.transfers.add(start(2, now), 5));
+            (worker.transfers.add(transfer(1, now, 0)), worker.transfers.add(transfer(2, now, 5)));
         second.set_sent(700);
         drop(first);
-        let [transfer] = <[Transfer; 1]>::try_from(metrics.transfers()).unwrap();
-        assert_eq!((transfer.client, transfer.sent, transfer.total), (ClientKey::V4(2), 700, Some(1000)));
-        assert_eq!(transfer.path.map(|path| path.to_string()).as_deref(), Some("a/b.bin"));
+        let [transfer] = <[Arc<Transfer>; 1]>::try_from(metrics.transfers()).unwrap();
+        assert_eq!(
+            (transfer.client, transfer.sent.get(), transfer.total),
+            (ClientKey::V4(2), 700, Some(1000))
+        );
+        assert_eq!(transfer.path.as_ref().map(|path| path.to_string()).as_deref(), Some("a/b.bin"));
         drop(second);
         assert!(metrics.transfers().is_empty());
     }
@@ -248,7 +168,7 @@ mod tests {
     fn the_number_of_listed_transfers_is_bounded() {
         let (metrics, now) = (Metrics::default(), Instant::now());
         let worker = metrics.worker();
-        let _shown: Vec<_> = (0..3000).map(|client| worker.transfers.add(start(client, now), 0)).collect();
+        let _shown: Vec<_> = (0..3000).map(|client| worker.transfers.add(transfer(client, now, 0))).collect();
         assert_eq!(metrics.transfers().len(), crate::telemetry::metrics::registry::TRANSFERS_SHOWN);
         assert_eq!(metrics.transfer_count(), 3000);
     }
