@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
 use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::readings::Readings;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
@@ -36,7 +36,7 @@ pub(crate) struct Sampler {
 }
 
 struct Inner {
-    server: Arc<AdminContext>,
+    server: Arc<ServerContext>,
     snapshots: watch::Sender<Bytes>,
     history: RefCell<SampleHistory>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Sampler {
-    pub(crate) fn new(server: Arc<AdminContext>) -> Self {
+    pub(crate) fn new(server: Arc<ServerContext>) -> Self {
         let snapshots = watch::Sender::new(Bytes::new());
         let inner = Inner { server, snapshots, history: RefCell::default() };
         Self { inner: Rc::new(inner) }

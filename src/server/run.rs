@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_rt::System;
 use tokio::task::JoinSet;
 
-use crate::admin::context::AdminContext;
+use crate::admin::context::ServerContext;
 use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
@@ -116,19 +116,17 @@ impl Server {
             admin_address.as_ref(),
             watchdog.as_ref().map(|watchdog| watchdog.timeout),
         );
-        let (components, plan, updates) =
-            Components::build(loaded, given, storage, watchdog.clone(), is_successor).await?;
-        let Components { admin_context, access_log, .. } = &components;
-        if has_tls && plan.tls.is_none() {
+        let (components, updates) = Components::build(loaded, given, storage, is_successor).await?;
+        let Components { context, access_log, .. } = &components;
+        if has_tls && context.tls.is_none() {
             return Err(io::Error::other(NO_CERTIFICATE));
         }
         let address_now = if is_successor { None } else { admin_address.take() };
-        let admin = start_admin(address_now, admin_context)?;
-        let files = plan.view.files.clone();
-        let tasks = housekeeping::start(files, access_log.0.clone(), plan.limits.clone(), &reloads);
+        let admin = start_admin(address_now, context)?;
+        let tasks = housekeeping::start(&context.site, access_log.0.clone(), &reloads);
         Ok(Self {
             reloads,
-            workers: Workers::start(&plan, updates, &traffic).await?,
+            workers: Workers::start(context, watchdog.as_ref(), updates, &traffic).await?,
             admin_address,
             admin,
             offer,
@@ -145,7 +143,7 @@ impl Server {
     /// Reads recently used files into the caches; with a predecessor only until that exits, since no process serves then. Returns
     /// false if the server was stopped meanwhile.
     async fn warm_up(&mut self, stops: &mut Stops) -> bool {
-        let restoring = self.components.warmup_state.restore(&self.workers.lifecycle);
+        let restoring = self.components.warmup_state.restore(&self.components.context.lifecycle);
         let Some(predecessor) = &mut self.predecessor else {
             return unless_stopped(restoring, stops).await.is_some();
         };
@@ -166,9 +164,9 @@ impl Server {
         loaded: &LoadedConfig,
         stops: &mut Stops,
     ) -> io::Result<Option<Successor>> {
-        self.workers.lifecycle.advance(Phase::Ready);
+        self.components.context.lifecycle.advance(Phase::Ready);
         if let Some(address) = self.admin_address.take() {
-            self.admin = start_admin(Some(address), &self.components.admin_context)?;
+            self.admin = start_admin(Some(address), &self.components.context)?;
         }
         self.complete_takeover().await?;
         let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
@@ -177,7 +175,8 @@ impl Server {
         if let Some(watchdog) = self.watchdog.take() {
             self.tasks.spawn_local(watchdog.feed());
         }
-        let (reloader, lifecycle) = (&self.components.reloader, self.workers.lifecycle.clone());
+        let (reloader, lifecycle) =
+            (&self.components.context.reloader, self.components.context.lifecycle.clone());
         self.tasks.spawn_local(Arc::clone(reloader).listen(self.reloads.clone(), lifecycle));
         self.tasks.spawn_local(Arc::clone(reloader).watch_certificates());
         Ok(tokio::select! {
@@ -236,7 +235,7 @@ impl Server {
             self.workers.abandon()
         } else {
             service_manager::stopping();
-            self.workers.stop(&self.components.reloader.current().config, &mut stops).await
+            self.workers.stop(&self.components.context.reloader.current().config, &mut stops).await
         };
         if let Some(saving) = saving {
             let _ = saving.await;
@@ -251,7 +250,7 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.channel.peer);
         self.admin.iter().for_each(Admin::close);
-        let cut = self.workers.retire(&self.components.reloader.current().config, &mut stops).await;
+        let cut = self.workers.retire(&self.components.context.reloader.current().config, &mut stops).await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;
@@ -260,7 +259,7 @@ impl Server {
 }
 
 /// Starts the admin listener at `address`, if there is one.
-fn start_admin(address: Option<BoundAddress>, context: &Arc<AdminContext>) -> io::Result<Option<Admin>> {
+fn start_admin(address: Option<BoundAddress>, context: &Arc<ServerContext>) -> io::Result<Option<Admin>> {
     let Some(bound) = address else { return Ok(None) };
     log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
     let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;

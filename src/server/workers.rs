@@ -11,19 +11,16 @@ use actix_rt::task::JoinHandle;
 use futures_util::future::select;
 use tokio::sync::mpsc;
 
-use crate::admin::health::Health;
+use crate::admin::context::ServerContext;
 use crate::config::{Config, DurationSetting};
 use crate::lifecycle::{Lifecycle, Phase, UPDATE_TIMEOUT, UpdateReceiver};
-use crate::limits::client_limits::Limits;
 use crate::net::listener::{BoundAddress, ListenerSpec, Scheme, SocketOrigin, deal};
-use crate::net::tls::config::Tls;
 use crate::net::worker::{Worker, WorkerContext};
 use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::server::signals::{Stops, unless_stopped};
 use crate::site::settings::{Site, SiteSettings};
 use crate::sys::service_manager::Watchdog;
-use crate::telemetry::metrics::registry::Metrics;
 
 /// The worker threads.
 pub(super) struct Workers {
@@ -32,13 +29,14 @@ pub(super) struct Workers {
     cut: mpsc::UnboundedReceiver<usize>,
     /// The sum of what the workers have reported.
     cut_so_far: usize,
-    pub(super) lifecycle: Lifecycle,
+    lifecycle: Lifecycle,
 }
 
 impl Workers {
     /// Starts a worker for each of `updates`, the channel on which its settings of reloads arrive, and waits until all accept.
     pub(super) async fn start(
-        plan: &WorkerPlan,
+        context: &Arc<ServerContext>,
+        watchdog: Option<&Watchdog>,
         updates: Vec<UpdateReceiver<SiteSettings>>,
         traffic: &[BoundAddress],
     ) -> io::Result<Self> {
@@ -47,12 +45,13 @@ impl Workers {
         let (started, mut starts) = mpsc::unbounded_channel();
         let mut arbiters = Vec::with_capacity(count);
         for (listeners, updates) in deal(traffic, count).into_iter().zip(updates) {
-            let (plan, report, started) = (plan.clone(), report.clone(), started.clone());
+            let watchdog = watchdog.cloned();
+            let (context, report, started) = (Arc::clone(context), report.clone(), started.clone());
             let arbiter = Arbiter::try_with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()
             })?;
             arbiter.spawn_fn(move || {
-                let worker = serve_worker(plan, listeners, updates, started);
+                let worker = serve_worker(context, watchdog, listeners, updates, started);
                 actix_rt::spawn(async move { report.send(worker.await) });
             });
             arbiters.push(arbiter);
@@ -64,7 +63,7 @@ impl Workers {
         for bound in traffic {
             log::info!("{}listening on {}", origin_prefix(bound.origin), bound.url);
         }
-        Ok(Self { arbiters, cut, cut_so_far: 0, lifecycle: plan.lifecycle.clone() })
+        Ok(Self { arbiters, cut, cut_so_far: 0, lifecycle: context.lifecycle.clone() })
     }
 
     /// Drains, then closes, then ends the workers. Returns the number of responses that were cut.
@@ -124,39 +123,26 @@ fn log_end(how: &str, first: &str, time: DurationSetting) {
     log::info!("{how}: {first}finishing responses under way");
 }
 
-/// What every worker gets.
-#[derive(Clone)]
-pub(super) struct WorkerPlan {
-    pub(super) view: SiteSettings,
-    pub(super) limits: Limits,
-    pub(super) metrics: Metrics,
-    /// `None` if no listener is for TLS.
-    pub(super) tls: Option<Arc<Tls>>,
-    pub(super) health: Health,
-    pub(super) watchdog: Option<Watchdog>,
-    /// From this phase on connections are accepted: a successor leaves earlier ones to its predecessor.
-    pub(super) accepts_from: Phase,
-    pub(super) lifecycle: Lifecycle,
-}
-
 /// Serves on `listeners` until the lifecycle has ended or there are no connections left after it closed. `started` gets the
 /// outcome of the start; `updates` brings the settings of reloads. Returns the number of responses that were cut.
 async fn serve_worker(
-    plan: WorkerPlan,
+    server: Arc<ServerContext>,
+    watchdog: Option<Watchdog>,
     listeners: Vec<ListenerSpec>,
     updates: UpdateReceiver<SiteSettings>,
     started: mpsc::UnboundedSender<io::Result<()>>,
 ) -> usize {
-    let WorkerPlan { view, limits, metrics, tls, health, watchdog, accepts_from, lifecycle } = plan;
-    let (files, config) = (view.files.clone(), Arc::clone(&view.config));
+    let ServerContext { site: view, metrics, tls, health, lifecycle, .. } = &*server;
+    // A successor leaves earlier connections to its predecessor.
+    let accepts_from = if server.is_successor { Phase::Ready } else { Phase::Starting };
     // Apart from the counts of the connections: the App is built before them.
     let site_metrics = metrics.worker();
-    let current = CurrentSite::new(&Site::new(view, Arc::clone(&site_metrics)));
-    let Ok(app) = app(&current, &health).await else {
+    let current = CurrentSite::new(&Site::new(view.clone(), Arc::clone(&site_metrics)));
+    let Ok(app) = app(&current, health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
     };
-    let worker = Worker::new(app, files, config, limits, &metrics);
+    let worker = Worker::new(app, view.files.clone(), Arc::clone(&view.config), view.limits.clone(), metrics);
     let context = Rc::clone(&worker.context);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
@@ -177,7 +163,7 @@ async fn serve_worker(
     }));
     let _ = started.send(Ok(()));
     drop(started);
-    close_in_phases(&context, &lifecycle, accept_loops).await;
+    close_in_phases(&context, lifecycle, accept_loops).await;
     context.connections.answering()
 }
 
