@@ -87,7 +87,6 @@ struct Server {
     /// The sockets for a successor. They stay open as long as they are offered.
     offer: SocketOffer,
     predecessor: Option<Predecessor>,
-    is_successor: bool,
     upgrade_path: Option<UpgradePath>,
     /// Kept to the end: the path may be removed only once a successor has put its own socket there.
     upgrade_socket: Option<UpgradeSocket>,
@@ -131,7 +130,6 @@ impl Server {
             admin,
             offer,
             predecessor,
-            is_successor,
             upgrade_path,
             upgrade_socket: None,
             watchdog,
@@ -231,7 +229,7 @@ impl Server {
         let saving = is_ready.then(|| actix_rt::spawn(self.components.warmup_state.save()));
         // Offered sockets would stay open.
         self.offer.end();
-        let cut = if self.is_successor && !is_ready {
+        let cut = if self.components.context.is_successor && !is_ready {
             self.workers.abandon()
         } else {
             service_manager::stopping();
