@@ -66,7 +66,8 @@ impl Handshake<'_> {
     async fn negotiate(&mut self, tls: &Tls) -> Result<Session, HandshakeError> {
         let accepted = self.read_client_hello().await?;
         // The number is limited from here on: signing takes longer than all else that a small request does.
-        let permit = self.acquire(tls).await?;
+        let mut permit = pin!(tls.permits.acquire());
+        let permit = self.wait(|_, cx| permit.as_mut().poll(cx).map_err(|_| HandshakeError::Gone)).await?;
         let connection = accepted.into_connection(Arc::clone(&tls.config));
         let mut connection = connection.map_err(|refused| self.reject(refused))?;
         self.finish(&mut connection, permit).await?;
@@ -99,12 +100,6 @@ impl Handshake<'_> {
                 Some(Err(refused)) => return Err(self.reject(refused)),
             }
         }
-    }
-
-    /// Waits for a permit: the number of handshakes under way is limited.
-    async fn acquire<'t>(&mut self, tls: &'t Tls) -> Result<SemaphorePermit<'t>, HandshakeError> {
-        let mut permit = pin!(tls.permits.acquire());
-        self.wait(|_, cx| permit.as_mut().poll(cx).map_err(|_| HandshakeError::Gone)).await
     }
 
     /// Completes the handshake after the ClientHello. A client that takes long loses its permit to others.
