@@ -4,14 +4,13 @@ use std::sync::{Arc, LazyLock};
 
 use super::context::ServerContext;
 use super::process::{Process, ProcessUsage};
-use crate::auth::access::AccessCounts;
+use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
 use crate::files::FileGauges;
 use crate::lifecycle::reload::Reloads;
 use crate::lifecycle::warmup::progress::WarmupCounts;
-use crate::limits::bandwidth::BandwidthCounts;
-use crate::limits::client_limits::LimitCounts;
-use crate::limits::connections::{ActivityCounts, ConnectionCounts};
+use crate::limits::client_limits::Limits;
+use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::TlsCounts;
 use crate::telemetry::access_log::counters::AccessLogCounts;
 use crate::telemetry::metrics::counts::MetricCounts;
@@ -29,11 +28,9 @@ pub(crate) struct Readings {
     pub(crate) access_log: AccessLogCounts,
     /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
-    pub(crate) access: AccessCounts,
-    pub(crate) connections: ConnectionCounts,
+    pub(crate) access: Authenticator,
+    pub(crate) client_limits: Limits,
     pub(crate) activities: ActivityCounts,
-    pub(crate) client_limits: LimitCounts,
-    pub(crate) bandwidth: BandwidthCounts,
     pub(crate) files: FileGauges,
     /// `None` without `/proc`.
     pub(crate) process: Option<Process>,
@@ -44,7 +41,7 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn new(server: &Arc<ServerContext>) -> Self {
-        let (client_limits, current) = (&server.site.limits, server.reloader.current());
+        let current = server.reloader.current();
         Self {
             config: current.config.clone(),
             limits: current.limits,
@@ -53,11 +50,9 @@ impl Readings {
             totals: server.metrics.totals(),
             access_log: server.reloader.targets.access_log.counts(),
             tls: server.tls.as_ref().map(|tls| tls.counts()),
-            access: server.site.authenticator.counts(),
-            connections: client_limits.connections().counts(),
-            activities: client_limits.connections().activities(),
-            client_limits: client_limits.counts(),
-            bandwidth: client_limits.bandwidth().counts(),
+            access: server.site.authenticator.clone(),
+            client_limits: server.site.limits.clone(),
+            activities: server.site.limits.connections.activities(),
             files: FileGauges::of(&server.files),
             process: Process::read(),
             usage: LazyLock::new(ProcessUsage::read),

@@ -8,10 +8,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 
 pub(crate) use crate::auth::context::{AuthContext, Grant};
-use crate::auth::counts::AuthCounters;
-pub use crate::auth::counts::{AccessCounts, CountByMethod};
-pub use crate::auth::password_checks::CheckCounts;
-use crate::auth::password_checks::{CheckAttempt, NoCheck, PasswordChecks, VerifiedPasswords};
+use crate::auth::counts::AccessCounters;
+use crate::auth::password_checks::{ClientAttempts, NoCheck, PasswordChecks, VerifiedPasswords};
 use crate::auth::signed_url::{SignedUrlError, check_signed_url};
 use crate::config::{AccessRule, Config, CredentialFiles};
 use crate::http::challenge::{BearerError, Challenge};
@@ -20,7 +18,6 @@ use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
 use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
-use crate::limits::clients::ClientState;
 use crate::sys::gcra::RateClock;
 
 /// Decides by the credential files who may open a path. Cheap to clone; clones share their state.
@@ -43,7 +40,7 @@ struct Inner {
 struct SharedAuthState {
     clock: RateClock,
     checks: PasswordChecks,
-    counters: AuthCounters,
+    counters: AccessCounters,
 }
 
 /// Why a path stays closed.
@@ -89,7 +86,7 @@ impl Authenticator {
     pub fn new(config: &Config, files: &CredentialFiles) -> io::Result<Self> {
         let checks = PasswordChecks::new(config.access.password_checks.as_usize())?;
         let shared =
-            SharedAuthState { clock: RateClock::default(), checks, counters: AuthCounters::default() };
+            SharedAuthState { clock: RateClock::default(), checks, counters: AccessCounters::default() };
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
@@ -118,10 +115,14 @@ impl Authenticator {
         self.inner.files == *files
     }
 
-    /// Returns what was counted since the start.
-    pub(crate) fn counts(&self) -> AccessCounts {
-        let SharedAuthState { checks, counters, .. } = &*self.inner.shared;
-        counters.counts(checks.counts())
+    /// Counters since the start.
+    pub(crate) fn counters(&self) -> &AccessCounters {
+        &self.inner.shared.counters
+    }
+
+    /// The checks of passwords.
+    pub(crate) fn checks(&self) -> &PasswordChecks {
+        &self.inner.shared.checks
     }
 
     /// Decides whether the credentials of the request open its path under `rule`. A signed URL and an `Authorization` header
@@ -135,15 +136,16 @@ impl Authenticator {
         rule: &AccessRule,
     ) -> Result<Grant, AccessDenied> {
         let presented = self.presented(access, rule);
-        let counters = &self.inner.shared.counters;
-        if presented.is_empty() {
-            counters.nothing_shown();
+        if presented.signed_url.is_none() && presented.credentials == Credentials::None {
+            self.counters().nothing_shown.add_shared(1);
             return Err(missing_credentials(rule));
         }
         let (key, address) = access.limits.requester(access.request);
-        let client = access.limits.client(key);
-        if let Some(seconds) = self.wait(&client) {
-            counters.limited();
+        let Inner { attempts: rate, shared, .. } = &*self.inner;
+        let client =
+            ClientAttempts { client: access.limits.clients.get(key), rate: *rate, clock: shared.clock };
+        if let Some(seconds) = client.wait() {
+            self.counters().limited.add_shared(1);
             if access.limits.may_log(key) {
                 log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
@@ -191,22 +193,22 @@ impl Authenticator {
         access: &AccessRequest<'_>,
         query: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
-        client: &ClientState,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let Inner { files, index, shared, .. } = &*self.inner;
+        let Inner { files, index, .. } = &*self.inner;
         let (method, requested) = (access.request.method(), access.requested);
         if let Err(error) = check_signed_url(query, &files.link_keys, method, requested, address) {
             log::debug!("signed URL for /{requested} rejected: {error}");
             if error.is_guess() {
-                self.count_wrong(client);
+                client.count_wrong();
             }
-            shared.counters.denied().link();
+            self.counters().denied.link.add_shared(1);
             return Err(match error {
                 SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
                 _ => AccessDenied::SignedUrlInvalid,
             });
         }
-        shared.counters.granted().link();
+        self.counters().granted.link.add_shared(1);
         let requested = requested.clone().into_owned();
         let index = requested.index(index);
         Ok(Grant::SignedUrl { paths: [requested, index] })
@@ -216,18 +218,17 @@ impl Authenticator {
         &self,
         token: Token<'_>,
         rule: &AccessRule,
-        client: &ClientState,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let counters = &self.inner.shared.counters;
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
             return Err(self.malformed(AuthScheme::Bearer, rule, client));
         };
         if !rule.admits(&name) {
-            counters.denied().bearer();
+            self.counters().denied.bearer.add_shared(1);
             let bearer = Some(BearerError::InsufficientScope);
             return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
         }
-        counters.granted().bearer();
+        self.counters().granted.bearer.add_shared(1);
         Ok(Grant::Bearer(name))
     }
 
@@ -235,69 +236,36 @@ impl Authenticator {
         &self,
         login: Login,
         rule: &AccessRule,
-        client: &Arc<ClientState>,
+        client: &ClientAttempts,
     ) -> Result<Grant, AccessDenied> {
-        let Inner { shared, verified, files, .. } = &*self.inner;
-        let attempt = CheckAttempt {
-            is_still_allowed: {
-                let (this, client) = (self.clone(), Arc::clone(client));
-                Box::new(move || this.wait(&client).is_none())
-            },
-            count_wrong: {
-                let (this, client) = (self.clone(), Arc::clone(client));
-                Box::new(move || this.count_wrong(&client))
-            },
-        };
-        let denied = match verified.name_of(login, &files.passwords, &shared.checks, attempt).await {
+        let Inner { verified, files, .. } = &*self.inner;
+        let denied = match verified.name_of(login, &files.passwords, self.checks(), client).await {
             Ok(name) if rule.admits(&name) => {
-                shared.counters.granted().basic();
+                self.counters().granted.basic.add_shared(1);
                 return Ok(Grant::Basic(name));
             }
             Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
             Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
-                shared.counters.limited();
-                return Err(AccessDenied::TooManyAttempts(self.wait(client).unwrap_or(1)));
+                self.counters().limited.add_shared(1);
+                return Err(AccessDenied::TooManyAttempts(client.wait().unwrap_or(1)));
             }
             Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
         };
-        shared.counters.denied().basic();
+        self.counters().denied.basic.add_shared(1);
         Err(denied)
     }
 
     /// Counts credentials that are malformed, or a token that is unknown.
-    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientState) -> AccessDenied {
-        self.count_wrong(client);
-        let denied = self.inner.shared.counters.denied();
-        let error = match scheme {
-            AuthScheme::Bearer => {
-                denied.bearer();
-                BearerError::InvalidToken
-            }
-            AuthScheme::Basic => {
-                denied.basic();
-                BearerError::None
-            }
+    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientAttempts) -> AccessDenied {
+        client.count_wrong();
+        let denied = &self.counters().denied;
+        let (counter, error) = match scheme {
+            AuthScheme::Bearer => (&denied.bearer, BearerError::InvalidToken),
+            AuthScheme::Basic => (&denied.basic, BearerError::None),
         };
+        counter.add_shared(1);
         AccessDenied::Unauthenticated(challenge(rule, error))
-    }
-
-    /// Returns the seconds until a client with too many wrong attempts may try again; `None` if it may now.
-    fn wait(&self, client: &ClientState) -> Option<u64> {
-        self.inner.attempts?;
-        client.attempts.wait(self.inner.shared.clock.now())
-    }
-
-    fn count_wrong(&self, client: &ClientState) {
-        if let Some(rate) = self.inner.attempts {
-            client.attempts.count_wrong(rate, self.inner.shared.clock.now());
-        }
-    }
-}
-
-impl PresentedCredentials<'_> {
-    fn is_empty(&self) -> bool {
-        self.signed_url.is_none() && self.credentials == Credentials::None
     }
 }
 

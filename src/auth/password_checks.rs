@@ -1,8 +1,8 @@
-//! Password checks: how many at once, and which passwords were right lately.
+//! Password checks, which are limited in number, and a cache of right passwords.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,49 +12,55 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PasswordHash, Passwords};
 use crate::http::credentials::Login;
+use crate::limits::attempts::AttemptRate;
+use crate::limits::clients::{ClientState, CountedSlot};
 use crate::sys::blocking_pool::BlockingPool;
+use crate::sys::gcra::RateClock;
 use crate::sys::random::random_key;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Threads that check passwords, and a queue for them.
 ///
 /// Decision: docs/decisions/029-password-checks.md.
-pub(super) struct PasswordChecks {
+pub(crate) struct PasswordChecks {
     pool: BlockingPool,
-    threads: usize,
+    /// Maximum number of concurrent checks.
+    pub(crate) threads: usize,
     places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waits: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// Counts of password checks, now and since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckCounts {
-    /// Checks under way.
-    pub under_way: usize,
-    /// How many there may be at once.
-    pub limit: usize,
     /// Checks that wait for a thread.
-    pub waiting: usize,
+    pub(crate) waiting: AtomicUsize,
     /// Checks that had to wait for a thread.
-    pub waits: u64,
-    /// Checks that found none in time.
-    pub refused: u64,
+    pub(crate) waits: Counter,
+    /// Checks for which no thread became free in time.
+    pub(crate) refused: Counter,
 }
 
-/// Passwords that were right, by a hash that nobody can make who does not have this process's key. Neither a name nor a password is
-/// kept.
+/// Logins whose passwords were right, by keyed hashes: neither names nor passwords are stored, and only this process has the key.
 pub(super) struct VerifiedPasswords {
     right: Cache<[u8; 32], Arc<str>>,
     key: [u8; 32],
 }
 
-/// What a check has to know and do about its client.
-pub(super) struct CheckAttempt {
-    /// True if the client may still try; called again once there is a thread.
-    pub(super) is_still_allowed: Box<dyn Fn() -> bool + Send>,
-    /// Called if the password is wrong, even after the client has gone.
-    pub(super) count_wrong: Box<dyn FnOnce() + Send>,
+/// A client, and the limit on its wrong attempts.
+#[derive(Clone)]
+pub(super) struct ClientAttempts {
+    pub(super) client: Arc<ClientState>,
+    /// `None`: no limit.
+    pub(super) rate: Option<AttemptRate>,
+    pub(super) clock: RateClock,
+}
+
+impl ClientAttempts {
+    /// Seconds until the client may try again, because it had too many wrong attempts; `None` if it may now.
+    pub(super) fn wait(&self) -> Option<u64> {
+        self.rate.and(self.client.attempts.wait(self.clock.now()))
+    }
+
+    pub(super) fn count_wrong(&self) {
+        if let Some(rate) = self.rate {
+            self.client.attempts.count_wrong(rate, self.clock.now());
+        }
+    }
 }
 
 /// Why a name and a password identify no user.
@@ -85,53 +91,41 @@ impl VerifiedPasswords {
         login: Login,
         passwords: &Passwords,
         checks: &PasswordChecks,
-        attempt: CheckAttempt,
+        client: &ClientAttempts,
     ) -> Result<Arc<str>, NoCheck> {
-        if login.password.len() > PASSWORD_MAX || login.name.len() > PASSWORD_MAX {
-            (attempt.count_wrong)();
+        let is_too_long = login.password.len() > PASSWORD_MAX || login.name.len() > PASSWORD_MAX;
+        let found = passwords.get(&login.name);
+        // An unknown name takes as long as some known one, always the same.
+        let stand_in = || passwords.select(self.number_of(&login.name));
+        let hash = if is_too_long { None } else { found.map(|(_, hash)| hash).or_else(stand_in) };
+        let Some(hash) = hash.cloned() else {
+            client.count_wrong();
             return Err(NoCheck::Wrong);
-        }
+        };
+        let name = found.map(|(name, _)| Arc::clone(name));
         let key = self.digest(&login);
-        let found = passwords.get(&login.name).map(|(name, hash)| (Arc::clone(name), Arc::clone(hash)));
-        // An unknown name costs what some known one does, and always the same.
-        let stand_in = || passwords.select(self.number_of(&login.name)).cloned();
-        let (name, hash) = match found {
-            Some((name, hash)) => (Some(name), Some(hash)),
-            None => (None, stand_in()),
-        };
-        let Some(hash) = hash else {
-            (attempt.count_wrong)();
-            return Err(NoCheck::Wrong);
-        };
         let check = async move {
-            let is_right = checks.run(hash, login.password, name.is_some(), attempt).await?;
+            let is_right = checks.run(hash, login.password, name.is_some(), client.clone()).await?;
             name.filter(|_| is_right).ok_or(NoCheck::Wrong)
         };
         self.right.try_get_with(key, check).await.map_err(|why| *why)
     }
 
     fn digest(&self, login: &Login) -> [u8; 32] {
-        let mut mac = self.mac();
-        // The name has no colon in it.
-        mac.update(&login.name);
-        mac.update(b":");
-        mac.update(&login.password);
-        mac.finalize().into_bytes().into()
+        // A name contains no colon.
+        self.mac(&[&login.name, b":", &login.password])
     }
 
-    /// A number for a name that only this process can compute. No login has the same digest: there is no colon.
+    /// A number for a name that only this process can compute. No login has the same digest: it contains a colon.
     fn number_of(&self, name: &[u8]) -> u64 {
-        let mut mac = self.mac();
-        mac.update(name);
-        let digest: [u8; 32] = mac.finalize().into_bytes().into();
-        digest.first_chunk().map_or(0, |number| u64::from_ne_bytes(*number))
+        self.mac(&[name]).first_chunk().map_or(0, |number| u64::from_ne_bytes(*number))
     }
 
-    fn mac(&self) -> Hmac<Sha256> {
-        match Hmac::new_from_slice(&self.key) {
-            Ok(mac) => mac,
-            Err(_) => Hmac::new(&Default::default()),
-        }
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -143,43 +137,39 @@ impl PasswordChecks {
             threads,
             places: Arc::new(Semaphore::new(threads)),
             waiting: AtomicUsize::new(0),
-            waits: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            waits: Counter::default(),
+            refused: Counter::default(),
         })
     }
 
-    pub(super) fn counts(&self) -> CheckCounts {
-        CheckCounts {
-            under_way: self.threads.saturating_sub(self.places.available_permits()),
-            limit: self.threads,
-            waiting: self.waiting.load(Ordering::Relaxed),
-            waits: self.waits.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-        }
+    /// Checks in progress.
+    pub(crate) fn under_way(&self) -> usize {
+        self.threads.saturating_sub(self.places.available_permits())
     }
 
-    /// Whether `password` is that of `hash`; where the hash only stands in for one (`counts` is false), the answer is no.
+    /// Whether `hash` is that of `password`. Never true for the hash of another name, which only takes as long (`is_known` is
+    /// false). A wrong password is counted even if the request is cancelled.
     async fn run(
         &self,
         hash: Arc<PasswordHash>,
         password: Vec<u8>,
-        counts: bool,
-        attempt: CheckAttempt,
+        is_known: bool,
+        client: ClientAttempts,
     ) -> Result<bool, NoCheck> {
         let place = self.place().await.ok_or(NoCheck::Busy)?;
-        if !(attempt.is_still_allowed)() {
+        // Others of its attempts may have been wrong while this one waited.
+        if client.wait().is_some() {
             return Err(NoCheck::NotAllowed);
         }
-        let count_wrong = attempt.count_wrong;
         let job = self.pool.run(move || {
             let _place = place;
-            let is_right = hash.is_of(&password) & counts;
+            let is_right = hash.is_of(&password) & is_known;
             if !is_right {
-                count_wrong();
+                client.count_wrong();
             }
             is_right
         });
-        // A panic has been logged by its hook, and nobody is let in by one.
+        // The hook has logged a panic, which admits nobody.
         Ok(job.await.unwrap_or(false))
     }
 
@@ -187,56 +177,35 @@ impl PasswordChecks {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
         }
-        let waiting = QueuedCheck::begin(self);
-        let place = if waiting.is_one_too_many() {
-            None
-        } else {
-            self.waits.fetch_add(1, Ordering::Relaxed);
-            tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await.ok()
+        let waiting_max = self.threads.saturating_mul(WAITING_PER_THREAD);
+        let place = match CountedSlot::take(self, |checks| &checks.waiting, waiting_max) {
+            Some(_waiting) => {
+                self.waits.add_shared(1);
+                tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await.ok()
+            }
+            None => None,
         };
         let place = place.and_then(Result::ok);
         if place.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refused.add_shared(1);
         }
         place
     }
 }
 
-/// A check that waits for a thread, until it is dropped.
-struct QueuedCheck<'a> {
-    checks: &'a PasswordChecks,
-    before: usize,
-}
-
-impl<'a> QueuedCheck<'a> {
-    fn begin(checks: &'a PasswordChecks) -> Self {
-        Self { checks, before: checks.waiting.fetch_add(1, Ordering::Relaxed) }
-    }
-
-    fn is_one_too_many(&self) -> bool {
-        self.before >= self.checks.threads.saturating_mul(WAITING_PER_THREAD)
-    }
-}
-
-impl Drop for QueuedCheck<'_> {
-    fn drop(&mut self) {
-        self.checks.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Names with passwords that are known at once, 150 bytes each.
+/// Maximum number of remembered logins, 150 bytes each.
 const KNOWN_MAX: u64 = 4096;
 
 /// A longer name or password is wrong, without a check.
 const PASSWORD_MAX: usize = 512;
 
-/// How long a check waits for a thread.
+/// Time for which a check waits for a thread.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
 
-/// Most checks that wait for each thread: more would not get one in time.
+/// Maximum number of waiting checks per thread: more would not get one in time.
 const WAITING_PER_THREAD: usize = 32;
 
-/// Serving goes before checking.
+/// Checks must not delay serving.
 const NICENESS: i32 = 5;
 
 #[cfg(test)]
@@ -244,7 +213,7 @@ mod tests {
     use super::*;
     use crate::config::CredentialFiles;
     use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
 
     fn passwords(lines: &[(&str, &str)]) -> Arc<Passwords> {
         let line =
@@ -256,15 +225,15 @@ mod tests {
         Login { name: name.into(), password: password.into() }
     }
 
-    /// An attempt, and how many of its checks found the password wrong.
-    fn attempt(wrong: &Arc<AtomicUsize>) -> CheckAttempt {
-        let wrong = Arc::clone(wrong);
-        CheckAttempt {
-            is_still_allowed: Box::new(|| true),
-            count_wrong: Box::new(move || {
-                wrong.fetch_add(1, Ordering::Relaxed);
-            }),
-        }
+    /// A client that may be wrong `burst` times.
+    fn client(burst: u64) -> ClientAttempts {
+        let rate = Some(AttemptRate::one_each(3600, burst));
+        ClientAttempts { client: Arc::default(), rate, clock: RateClock::default() }
+    }
+
+    /// The number of wrong attempts of a client that may be wrong 100 times. Uses up the rest.
+    fn wrong_attempts(client: &ClientAttempts) -> usize {
+        100 - std::iter::from_fn(|| client.wait().is_none().then(|| client.count_wrong())).count()
     }
 
     #[tokio::test]
@@ -272,7 +241,7 @@ mod tests {
         let (checks, known) =
             (PasswordChecks::new(2).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one"), ("bob", "two")]);
-        let wrong = Arc::new(AtomicUsize::new(0));
+        let client = client(100);
         for (name, password, expected) in [
             ("alice", "one", Ok("alice")),
             ("alice", "one", Ok("alice")),
@@ -284,59 +253,60 @@ mod tests {
             ("", "one", Err(NoCheck::Wrong)),
             ("alice", &"x".repeat(600), Err(NoCheck::Wrong)),
         ] {
-            let found = known.name_of(login(name, password), &passwords, &checks, attempt(&wrong)).await;
+            let found = known.name_of(login(name, password), &passwords, &checks, &client).await;
             assert_eq!(found.as_deref(), expected.as_deref(), "{name} {password}");
         }
-        assert_eq!(wrong.load(Ordering::Relaxed), 6);
         let nobody = Passwords::default();
-        let found = known.name_of(login("alice", "two"), &nobody, &checks, attempt(&wrong)).await;
+        let found = known.name_of(login("alice", "two"), &nobody, &checks, &client).await;
         assert_eq!(found, Err(NoCheck::Wrong));
+        assert_eq!(wrong_attempts(&client), 7);
     }
 
     #[tokio::test]
-    async fn the_same_at_once_is_checked_once_and_what_was_right_not_again() {
+    async fn concurrent_logins_share_a_check_and_right_passwords_are_remembered() {
         let (checks, known) =
             (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one")]);
-        let wrong = Arc::new(AtomicUsize::new(0));
         for (password, expected) in [("one", 0), ("two", 1)] {
-            let ask = || known.name_of(login("alice", password), &passwords, &checks, attempt(&wrong));
+            let client = client(100);
+            let ask = || known.name_of(login("alice", password), &passwords, &checks, &client);
             let found = futures_util::future::join_all((0..20).map(|_| ask())).await;
             assert!(found.iter().all(|found| found.is_ok() == (expected == 0)));
-            assert_eq!(wrong.load(Ordering::Relaxed), expected);
+            assert_eq!(wrong_attempts(&client), expected);
         }
-        // With no thread to be had what is known is known, and nothing else.
+        // Without a free thread only remembered passwords are known.
         let _all = checks.places.acquire().await.unwrap();
-        let waits = checks.counts().waits;
-        assert!(known.name_of(login("alice", "one"), &passwords, &checks, attempt(&wrong)).await.is_ok());
-        let other = known.name_of(login("alice", "three"), &passwords, &checks, attempt(&wrong)).await;
+        let (client, waits) = (client(100), checks.waits.get());
+        assert!(known.name_of(login("alice", "one"), &passwords, &checks, &client).await.is_ok());
+        let other = known.name_of(login("alice", "three"), &passwords, &checks, &client).await;
         assert_eq!(other, Err(NoCheck::Busy));
-        assert_eq!((checks.counts().waits - waits, checks.counts().refused), (1, 1));
+        assert_eq!((checks.waits.get() - waits, checks.refused.get()), (1, 1));
     }
 
     #[tokio::test]
-    async fn without_time_nothing_is_known_from_before() {
+    async fn without_a_time_no_password_is_remembered() {
         let (checks, known) = (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::ZERO));
         let passwords = passwords(&[("alice", "one")]);
-        let wrong = Arc::new(AtomicUsize::new(0));
-        assert!(known.name_of(login("alice", "one"), &passwords, &checks, attempt(&wrong)).await.is_ok());
+        let client = client(100);
+        assert!(known.name_of(login("alice", "one"), &passwords, &checks, &client).await.is_ok());
         let _all = checks.places.acquire().await.unwrap();
-        let again = known.name_of(login("alice", "one"), &passwords, &checks, attempt(&wrong)).await;
+        let again = known.name_of(login("alice", "one"), &passwords, &checks, &client).await;
         assert_eq!(again, Err(NoCheck::Busy));
     }
 
     #[tokio::test]
-    async fn who_was_wrong_too_often_while_waiting_is_not_checked() {
+    async fn a_client_that_was_wrong_too_often_while_it_waited_is_not_checked() {
         let (checks, known) =
             (PasswordChecks::new(1).unwrap(), VerifiedPasswords::new(Duration::from_secs(60)));
         let passwords = passwords(&[("alice", "one")]);
-        let attempt = CheckAttempt { is_still_allowed: Box::new(|| false), count_wrong: Box::new(|| ()) };
-        let found = known.name_of(login("alice", "one"), &passwords, &checks, attempt).await;
+        let client = client(1);
+        client.count_wrong();
+        let found = known.name_of(login("alice", "one"), &passwords, &checks, &client).await;
         assert_eq!(found, Err(NoCheck::NotAllowed));
     }
 
     #[tokio::test]
-    async fn no_more_wait_than_could_be_served() {
+    async fn no_more_checks_wait_than_could_get_a_thread_in_time() {
         let checks = PasswordChecks::new(1).unwrap();
         let _all = checks.places.acquire().await.unwrap();
         let first_refused = Mutex::new(None);
@@ -349,28 +319,21 @@ mod tests {
         });
         futures_util::future::join_all(asks).await;
         assert_eq!(*first_refused.lock().unwrap(), Some(WAITING_PER_THREAD), "it did not wait");
-        assert_eq!(checks.counts().waiting, 0);
+        assert_eq!(checks.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn a_check_that_its_asker_left_counts_all_the_same() {
+    async fn a_check_of_a_cancelled_request_counts() {
         let checks = Arc::new(PasswordChecks::new(1).unwrap());
-        let was_wrong = Arc::new(AtomicBool::new(false));
-        let attempt = CheckAttempt {
-            is_still_allowed: Box::new(|| true),
-            count_wrong: Box::new({
-                let was_wrong = Arc::clone(&was_wrong);
-                move || was_wrong.store(true, Ordering::Relaxed)
-            }),
-        };
+        let client = client(100);
         let passwords = passwords(&[("alice", "one")]);
         let hash = Arc::clone(passwords.get(b"alice").unwrap().1);
         {
-            let check = std::pin::pin!(checks.run(hash, b"two".to_vec(), true, attempt));
-            // Begun, and left.
+            let check = std::pin::pin!(checks.run(hash, b"two".to_vec(), true, client.clone()));
+            // Started, and cancelled.
             let _ = futures_util::poll!(check);
         }
         let _place = checks.places.acquire().await.unwrap();
-        assert!(was_wrong.load(Ordering::Relaxed));
+        assert_eq!(wrong_attempts(&client), 1);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::io::{self, BufReader, Read};
 
-use rustix::fs::Stat;
-
 use crate::http::encoding::Encoding;
 use crate::sys::decompress::decoder;
 
@@ -29,50 +27,31 @@ pub(crate) fn compare(
     sidecar: impl Read,
 ) -> io::Result<Compared> {
     let mut decoded = decoder(encoding, BufReader::with_capacity(BUFFER, sidecar))?;
-    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut at = 0;
     loop {
-        let expected = fill(&mut original, &mut left)?;
-        let got = match fill(&mut decoded, &mut right) {
-            Ok(got) => got,
+        read_piece(&mut original, &mut left)?;
+        match read_piece(&mut decoded, &mut right) {
+            Ok(_) => {}
             // Errors of the disk have a number, errors of the decoder have none.
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(error) => return Ok(Compared::Corrupt(error)),
-        };
-        let pairs = left.iter().take(expected).zip(right.iter().take(got));
-        let same = pairs.take_while(|(left, right)| left == right).count();
+        }
+        let same = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
         at += same as u64;
-        if same < expected || same < got {
+        if same < left.len().max(right.len()) {
             return Ok(Compared::DiffersAt(at));
         }
-        if expected == 0 {
+        if left.is_empty() {
             return Ok(Compared::Same);
         }
     }
 }
 
-/// Time of the last change of the content, in seconds and nanoseconds.
-pub(crate) fn modified(stat: &Stat) -> (i64, i64) {
-    (stat.st_mtime as _, stat.st_mtime_nsec as _)
-}
-
-/// Time of the last change of content or metadata, which no program can set.
-pub(crate) fn changed(stat: &Stat) -> (i64, i64) {
-    (stat.st_ctime as _, stat.st_ctime_nsec as _)
-}
-
-/// Reads until `buffer` is full or `reader` ends. Returns the number of bytes read.
-pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match reader.read(rest) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// Reads the next [`BUFFER`] bytes, fewer at the end of `reader`, and none behind it. Returns their number.
+pub(crate) fn read_piece(reader: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<usize> {
+    piece.clear();
+    reader.take(BUFFER as u64).read_to_end(piece)
 }
 
 /// Bytes that are read at a time.

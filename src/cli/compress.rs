@@ -3,22 +3,23 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use indicatif::HumanBytes;
 use rayon::prelude::*;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::compare::{BUFFER, Compared, changed, compare, modified};
+use super::compare::{BUFFER, Compared, compare};
 use super::finding::shown;
 use super::outcome::{CommandOutput, counted};
 use super::progress::CommandProgress;
 use super::walk::{Tree, TreeItem, TreeItemKind};
 use crate::config::{CompressArgs, Config};
-use crate::files::Root;
+use crate::files::{FileStat, Root, Version};
 use crate::http::encoding::Encoding;
 use crate::http::media_type::{is_compressible, media_type};
+use crate::http::named_enum::named_enum;
 use crate::http::target::SitePath;
 use crate::sys::compress::copy_encoded;
 use crate::sys::temp_file::{TempFile, remove_leftover};
@@ -38,14 +39,12 @@ pub fn compress(config: &Config, arguments: &CompressArgs) -> CommandOutput {
         match kind {
             TreeItemKind::Closed(error) => totals.fail(path, error),
             TreeItemKind::Temporary if !arguments.check => {
-                if let Err(error) = remove_temporary(&root, path) {
-                    totals.fail(path, &error);
-                }
+                remove_temporary(&root, path).unwrap_or_else(|error| totals.fail(path, &error));
             }
             _ => {}
         }
     }
-    let jobs = jobs(&items, config.compression.compress_from.get(), &arguments.codings, &mut totals);
+    let jobs = jobs(&items, config.compression.compress_from.get(), &arguments.codings, &mut totals.files);
     let progress = CommandProgress::over(jobs.iter().map(|job| job.bytes).sum());
     let compressor = Compressor { root: &root, progress: &progress, check: arguments.check };
     // One job at a time: a thread with a batch of large files would be left working alone.
@@ -59,36 +58,31 @@ pub fn compress(config: &Config, arguments: &CompressArgs) -> CommandOutput {
 /// A sidecar that should exist.
 struct SidecarJob<'a> {
     original: &'a SitePath<'static>,
+    sidecar: SitePath<'static>,
     encoding: Encoding,
     bytes: u64,
 }
 
-impl SidecarJob<'_> {
-    fn sidecar(&self) -> Vec<u8> {
-        [self.original.file_name(), self.encoding.suffix().as_bytes()].concat()
-    }
-
-    fn sidecar_path(&self) -> SitePath<'static> {
-        self.original.parent().entry(&self.sidecar())
-    }
-}
-
-/// Lists the sidecars of `items` that should exist, the longest original first, so that the last jobs to end are short.
+/// Lists the sidecars of `items` that should exist, the longest original first, so that the last jobs to end are short. Adds the
+/// number of originals to `files`.
 fn jobs<'a>(
     items: &'a [TreeItem],
     from: u64,
     encodings: &[Encoding],
-    totals: &mut CompressTotals,
+    files: &mut u64,
 ) -> Vec<SidecarJob<'a>> {
     let mut jobs = Vec::new();
-    for item in items {
-        let TreeItemKind::File { bytes } = item.kind else { continue };
-        if bytes < from || !is_compressible(&media_type(item.path.as_bytes())) {
+    for TreeItem { path, kind } in items {
+        let TreeItemKind::File { bytes } = *kind else { continue };
+        if bytes < from || !is_compressible(&media_type(path.as_bytes())) {
             continue;
         }
-        totals.files += 1;
-        let of_file = encodings.iter().map(|&encoding| SidecarJob { original: &item.path, encoding, bytes });
-        jobs.extend(of_file.filter(|job| job.sidecar().len() <= NAME_BYTES_MAX));
+        *files += 1;
+        let of_file = encodings.iter().map(|&encoding| {
+            let sidecar = path.suffixed(encoding.suffix());
+            SidecarJob { original: path, sidecar, encoding, bytes }
+        });
+        jobs.extend(of_file.filter(|job| job.sidecar.file_name().len() <= NAME_BYTES_MAX));
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.bytes));
     jobs
@@ -102,34 +96,25 @@ fn remove_temporary(root: &Root, path: &SitePath<'_>) -> io::Result<()> {
 enum JobResult {
     /// The sidecar exists and is up to date.
     Present,
-    Written {
-        bytes: u64,
-    },
+    /// It was written, with this many bytes.
+    Written(u64),
     /// The encoding is no smaller than the original.
     Larger,
     /// The encoding is no smaller than the original, and an outdated sidecar was removed.
     Removed,
     /// With `check`: the sidecar would be written.
     Wanted(Lack),
-    Failed(io::Error),
 }
 
-/// What is wrong with a sidecar.
-#[derive(Clone, Copy)]
-enum Lack {
-    Missing,
-    Older,
-    /// It decodes to something else, or does not decode.
-    Other,
-}
-
-impl Lack {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Older => "older than its original",
-            Self::Other => "not of its original",
-        }
+named_enum! {
+    /// What is wrong with a sidecar.
+    enum Lack {
+        /// There is none.
+        Missing => "missing",
+        /// It is older than its original.
+        Older => "older than its original",
+        /// It decodes to something else, or does not decode.
+        Other => "not of its original",
     }
 }
 
@@ -140,39 +125,32 @@ struct Compressor<'a> {
 }
 
 impl Compressor<'_> {
-    fn perform(&self, job: &SidecarJob<'_>) -> JobResult {
-        self.try_perform(job).unwrap_or_else(JobResult::Failed)
-    }
-
-    fn try_perform(&self, job: &SidecarJob<'_>) -> io::Result<JobResult> {
+    fn perform(&self, job: &SidecarJob<'_>) -> io::Result<JobResult> {
         let directory = self.root.directory(&job.original.parent())?;
-        let original = File::from(open_regular(directory.as_fd(), job.original.file_name())?);
-        let before = fs::fstat(&original)?;
+        let (original, before) = open_regular(directory.as_fd(), job.original.file_name())?;
         let Some(lack) = lack(directory.as_fd(), job, &original, &before)? else {
-            self.progress.skip(job.bytes);
+            self.progress.bar.inc(job.bytes);
             return Ok(JobResult::Present);
         };
         if self.check {
             let smaller = self.encode(job.encoding, &original, &before, io::sink())?;
-            return Ok(match (smaller, lack) {
-                (None, Lack::Missing) => JobResult::Larger,
-                _ => JobResult::Wanted(lack),
-            });
+            let is_larger = smaller.is_none() && lack == Lack::Missing;
+            return Ok(if is_larger { JobResult::Larger } else { JobResult::Wanted(lack) });
         }
         let mut temporary = TempFile::create(directory.as_fd())?;
         let Some(bytes) = self.encode(job.encoding, &original, &before, &mut temporary.file)? else {
-            if let Lack::Missing = lack {
+            if lack == Lack::Missing {
                 return Ok(JobResult::Larger);
             }
-            fs::unlinkat(&directory, job.sidecar(), AtFlags::empty())?;
+            fs::unlinkat(&directory, job.sidecar.file_name(), AtFlags::empty())?;
             return Ok(JobResult::Removed);
         };
-        if identity(&before) != identity(&fs::fstat(&original)?) {
+        if version(&before) != version(&fs::fstat(&original)?) {
             return Err(io::Error::other("it changed while it was read"));
         }
         temporary.copy_metadata_from(&before)?;
-        temporary.persist(&job.sidecar())?;
-        Ok(JobResult::Written { bytes })
+        temporary.persist(job.sidecar.file_name())?;
+        Ok(JobResult::Written(bytes))
     }
 
     /// Encodes `original` into `writer`. Returns the length of the encoding, or `None` if it is no smaller.
@@ -183,27 +161,25 @@ impl Compressor<'_> {
         stat: &Stat,
         writer: impl Write,
     ) -> io::Result<Option<u64>> {
-        let length = length(stat);
+        let length = version(stat).size;
         let mut capped = Capped { writer, written: 0, max: length.saturating_sub(1), is_full: false };
         let reader = BufReader::with_capacity(BUFFER, self.progress.reading(original));
-        let encoded = {
-            let mut buffered = BufWriter::with_capacity(BUFFER, &mut capped);
-            let encoded = copy_encoded(encoding, reader, &mut buffered, length);
-            encoded.and_then(|()| buffered.flush())
-        };
+        let mut buffered = BufWriter::with_capacity(BUFFER, &mut capped);
+        let encoded = copy_encoded(encoding, reader, &mut buffered, length).and_then(|()| buffered.flush());
+        drop(buffered);
         if capped.is_full {
             return Ok(None);
         }
-        encoded?;
-        Ok(Some(capped.written))
+        encoded.map(|()| Some(capped.written))
     }
 }
 
-fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Stat)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let original = fs::openat(directory, name, flags, Mode::empty())?;
-    match FileType::from_raw_mode(fs::fstat(&original)?.st_mode) {
-        FileType::RegularFile => Ok(original),
+    let file = fs::openat(directory, name, flags, Mode::empty())?;
+    let stat = fs::fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((file.into(), stat)),
         _ => Err(io::Error::other("it is no longer a regular file")),
     }
 }
@@ -215,11 +191,11 @@ fn open_regular(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 fn lack(
     directory: BorrowedFd<'_>,
     job: &SidecarJob<'_>,
-    original: &File,
+    mut original: &File,
     stat: &Stat,
 ) -> io::Result<Option<Lack>> {
-    let name = job.sidecar();
-    let sidecar = match fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+    let name = job.sidecar.file_name();
+    let sidecar = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(sidecar) => sidecar,
         Err(Errno::NOENT) => return Ok(Some(Lack::Missing)),
         Err(error) => return Err(error.into()),
@@ -227,25 +203,20 @@ fn lack(
     if FileType::from_raw_mode(sidecar.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
-    if modified(&sidecar) < modified(stat) {
+    if version(&sidecar).is_older_than(&version(stat)) {
         return Ok(Some(Lack::Older));
     }
+    let changed = |stat: &Stat| (stat.st_ctime, stat.st_ctime_nsec);
     if changed(&sidecar) >= changed(stat) {
         return Ok(None);
     }
-    let compared = compare(job.encoding, original, File::from(open_regular(directory, &name)?))?;
-    let mut rewound = original;
-    rewound.rewind()?;
+    let compared = compare(job.encoding, original, open_regular(directory, name)?.0)?;
+    original.rewind()?;
     Ok((!matches!(compared, Compared::Same)).then_some(Lack::Other))
 }
 
-/// Length and dates: they differ if a file was written to.
-fn identity(stat: &Stat) -> (u64, (i64, i64), (i64, i64)) {
-    (length(stat), modified(stat), changed(stat))
-}
-
-fn length(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or(0)
+fn version(stat: &Stat) -> Version {
+    FileStat::from(stat).version
 }
 
 /// A writer that fails when it would write more than `max` bytes.
@@ -279,38 +250,22 @@ struct CompressTotals {
     present: u64,
     larger: u64,
     removed: u64,
-    /// For each encoding, in the order of [`Encoding::ALL`].
-    written: [Written; Encoding::ALL.len()],
+    /// Encodings of the sidecars that were written, with the bytes of the original and of the sidecar.
+    written: Vec<(Encoding, u64, u64)>,
     /// Paths and what is wrong with them.
     wanted: Vec<(String, &'static str)>,
     failed: Vec<(String, String)>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Written {
-    sidecars: u64,
-    before: u64,
-    after: u64,
-}
-
 impl CompressTotals {
-    fn add(&mut self, job: &SidecarJob<'_>, result: JobResult) {
+    fn add(&mut self, job: &SidecarJob<'_>, result: io::Result<JobResult>) {
         match result {
-            JobResult::Present => self.present += 1,
-            JobResult::Larger => self.larger += 1,
-            JobResult::Removed => self.removed += 1,
-            JobResult::Written { bytes } => {
-                let of_encodings = Encoding::ALL.iter().zip(&mut self.written);
-                for (_, written) in of_encodings.filter(|(encoding, _)| **encoding == job.encoding) {
-                    written.sidecars += 1;
-                    written.before += job.bytes;
-                    written.after += bytes;
-                }
-            }
-            JobResult::Wanted(lack) => {
-                self.wanted.push((shown(job.sidecar_path().as_bytes()), lack.name()));
-            }
-            JobResult::Failed(error) => self.fail(&job.sidecar_path(), &error),
+            Ok(JobResult::Present) => self.present += 1,
+            Ok(JobResult::Larger) => self.larger += 1,
+            Ok(JobResult::Removed) => self.removed += 1,
+            Ok(JobResult::Written(bytes)) => self.written.push((job.encoding, job.bytes, bytes)),
+            Ok(JobResult::Wanted(lack)) => self.wanted.push((shown(job.sidecar.as_bytes()), lack.name())),
+            Err(error) => self.fail(&job.sidecar, &error),
         }
     }
 
@@ -335,7 +290,7 @@ impl CompressTotals {
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         let Self { files, present, larger, removed, written, .. } = self;
         let (files, skipped) = (counted(*files, "file"), present + larger);
-        let sidecars = counted(written.iter().map(|written| written.sidecars).sum(), "sidecar");
+        let sidecars = counted(written.len() as u64, "sidecar");
         writeln!(
             out,
             "{files}, {sidecars} written, {skipped} skipped ({present} present, {larger} no smaller)"
@@ -344,9 +299,13 @@ impl CompressTotals {
             let removed = counted(*removed, "outdated sidecar");
             writeln!(out, "{removed} removed, no smaller than the original any more")?;
         }
-        for (encoding, written) in Encoding::ALL.iter().zip(written).filter(|(_, w)| w.sidecars > 0) {
-            let (before, after) = (HumanBytes(written.before), HumanBytes(written.after));
-            writeln!(out, "{:4} {} written, {before} -> {after}", encoding.name(), written.sidecars)?;
+        for encoding in Encoding::ALL {
+            let sizes = || written.iter().filter(|(other, ..)| *other == encoding);
+            let before = HumanBytes(sizes().map(|(_, before, _)| before).sum());
+            let after = HumanBytes(sizes().map(|(.., after)| after).sum());
+            if let count @ 1.. = sizes().count() {
+                writeln!(out, "{:4} {count} written, {before} -> {after}", encoding.name())?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Progress of a command that reads files. A bar is drawn on standard error if that is a terminal.
 pub(crate) struct CommandProgress {
-    bar: ProgressBar,
+    /// Position and length in bytes.
+    pub(super) bar: ProgressBar,
     bytes_read: AtomicU64,
 }
 
@@ -20,16 +21,6 @@ impl CommandProgress {
         let style = ProgressStyle::with_template(TEMPLATE);
         let bar = style.map(|style| bar.clone().with_style(style)).unwrap_or(bar);
         Self { bar, bytes_read: AtomicU64::new(0) }
-    }
-
-    /// Adds to the bytes to read.
-    pub(crate) fn extend(&self, bytes: u64) {
-        self.bar.inc_length(bytes);
-    }
-
-    /// Moves the bar past bytes that need not be read.
-    pub(crate) fn skip(&self, bytes: u64) {
-        self.bar.inc(bytes);
     }
 
     /// Wraps `reader` to count what is read.

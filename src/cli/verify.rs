@@ -10,16 +10,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::compare::{BUFFER, Compared, compare, fill};
+use super::compare::{Compared, compare, read_piece};
 use super::finding::{Finding, Problem, shown, text};
 use super::outcome::CommandOutput;
 use super::progress::CommandProgress;
 use super::walk::{Tree, TreeItem, TreeItemKind, find};
 use crate::config::{Config, Symlinks, VerifyArgs};
-use crate::files::Root;
-use crate::files::root::RootEntry;
-use crate::files::version::Version;
-use crate::http::checksum_file::{expected_in, lines};
+use crate::files::{Root, RootEntry, Version};
+use crate::http::checksum_file::{ChecksumLine, expected_in, lines};
 use crate::http::digest::hexadecimal;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
@@ -37,24 +35,14 @@ pub fn verify(config: &Config, arguments: &VerifyArgs) -> CommandOutput {
         Err(output) => return output,
     };
     let progress = CommandProgress::over(0);
-    let check = Check {
-        root: &root,
-        items: &items,
-        symlinks: config.site.symlinks,
-        head_bytes: config.requests.head_bytes.get(),
-        progress: &progress,
-        files: AtomicU64::new(0),
-    };
+    let check = Check { config, root: &root, items: &items, progress: &progress, files: AtomicU64::new(0) };
     let mut findings: Vec<Finding> =
         pool.install(|| items.par_iter().with_max_len(16).flat_map_iter(|item| check.item(item)).collect());
     findings.sort_by(|a, b| (&a.path, a.kind, &a.detail).cmp(&(&b.path, b.kind, &b.detail)));
     let files = check.files.into_inner();
     let root = text(config.site.root.as_path().as_os_str().as_encoded_bytes());
     let report = Report { root, files, bytes: progress.end(), findings };
-    CommandOutput {
-        is_clean: report.findings.is_empty(),
-        ..if arguments.json { report.json() } else { report.lines() }
-    }
+    if arguments.json { report.json() } else { report.lines() }
 }
 
 /// The findings, and the number of files and bytes that were read for them.
@@ -69,25 +57,26 @@ struct Report {
 impl Report {
     fn json(&self) -> CommandOutput {
         match serde_json::to_string_pretty(self) {
-            Ok(document) => CommandOutput { out: document + "\n", ..CommandOutput::default() },
+            Ok(document) => self.output(document + "\n", String::new()),
             Err(error) => CommandOutput::failed(error),
         }
     }
 
     fn lines(&self) -> CommandOutput {
-        let out = self.findings.iter().map(|finding| format!("{finding}\n")).collect();
-        let bytes = indicatif::HumanBytes(self.bytes);
-        let summary =
-            format_args!("{} files, {bytes} compared, {} findings", self.files, self.findings.len());
-        CommandOutput { out, ..CommandOutput::failed(summary) }
+        let (bytes, count) = (indicatif::HumanBytes(self.bytes), self.findings.len());
+        let summary = format!("pagecast: {} files, {bytes} compared, {count} findings\n", self.files);
+        self.output(self.findings.iter().map(|finding| format!("{finding}\n")).collect(), summary)
+    }
+
+    fn output(&self, out: String, err: String) -> CommandOutput {
+        CommandOutput { out, err, is_clean: self.findings.is_empty() }
     }
 }
 
 struct Check<'a> {
+    config: &'a Config,
     root: &'a Root,
     items: &'a [TreeItem],
-    symlinks: Symlinks,
-    head_bytes: u64,
     progress: &'a CommandProgress,
     files: AtomicU64,
 }
@@ -96,7 +85,7 @@ impl Check<'_> {
     fn item(&self, TreeItem { path, kind }: &TreeItem) -> Vec<Finding> {
         match kind {
             TreeItemKind::Temporary => Vec::new(),
-            TreeItemKind::Link if self.symlinks == Symlinks::Deny => Vec::new(),
+            TreeItemKind::Link if self.config.site.symlinks == Symlinks::Deny => Vec::new(),
             TreeItemKind::Closed(error) => vec![unreadable(path, error)],
             TreeItemKind::Special => vec![special(path)],
             TreeItemKind::File { .. } => self.entry(path, false),
@@ -113,7 +102,7 @@ impl Check<'_> {
                 findings.extend(
                     sidecars.filter_map(|encoding| self.sidecar(path, encoding, &file, &stat.version)),
                 );
-                findings.extend(self.checksums(path, file));
+                findings.extend(self.checksums(path, file).unwrap_or_else(|finding| vec![finding]));
             }
             Ok(RootEntry::Directory) => {}
             Ok(RootEntry::Special) => findings.push(special(path)),
@@ -131,13 +120,10 @@ impl Check<'_> {
             return Some(Finding::new(path, Problem::NameTaken, detail));
         }
         // A location is the target and one more slash.
-        let target = path.to_location(None).len() as u64 - 1;
-        let shortest = target + SHORTEST_HEAD.len() as u64;
-        let max = self.head_bytes;
-        (shortest > max).then(|| {
-            let detail = format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
-            Finding::new(path, Problem::NameTooLong, detail)
-        })
+        let shortest = SHORTEST_HEAD.len() + path.to_location(None).len() - 1;
+        let max = self.config.requests.head_bytes.as_usize();
+        let detail = || format!("a request for it has {shortest} bytes, PAGECAST_HEAD_BYTES allows {max}");
+        (shortest > max).then(|| Finding::new(path, Problem::NameTooLong, detail()))
     }
 
     /// Compares the sidecar of `encoding`, if there is one, with its `original`.
@@ -148,8 +134,7 @@ impl Check<'_> {
         original: &OwnedFd,
         version: &Version,
     ) -> Option<Finding> {
-        let name = [path.file_name(), encoding.suffix().as_bytes()].concat();
-        let sidecar = path.parent().entry(&name);
+        let sidecar = path.suffixed(encoding.suffix());
         find(self.items, sidecar.as_bytes())?;
         // One that can't be opened is a finding of its own.
         let Ok(RootEntry::File { file, stat: of_sidecar, .. }) = self.root.entry(&sidecar) else {
@@ -159,54 +144,51 @@ impl Check<'_> {
             let detail = "older than its original, so that it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
-        self.progress.extend(version.size);
+        self.progress.bar.inc_length(version.size);
         let compared = reopened(original)
             .and_then(|original| compare(encoding, self.progress.reading(original), File::from(file)));
-        match compared {
-            Ok(Compared::Same) => None,
+        let (problem, detail) = match compared {
+            Ok(Compared::Same) => return None,
             Ok(Compared::DiffersAt(at)) => {
                 let detail = format!("decodes to other bytes than its original's, from byte {at} on");
-                Some(Finding::new(&sidecar, Problem::SidecarDiffers, detail))
+                (Problem::SidecarDiffers, detail)
             }
             Ok(Compared::Corrupt(error)) => {
-                let detail = format!("does not decode as {}: {error}", encoding.name());
-                Some(Finding::new(&sidecar, Problem::SidecarCorrupt, detail))
+                (Problem::SidecarCorrupt, format!("does not decode as {}: {error}", encoding.name()))
             }
-            Err(error) => Some(unreadable(&sidecar, &error)),
-        }
+            Err(error) => (Problem::Unreadable, error.to_string()),
+        };
+        Some(Finding::new(&sidecar, problem, detail))
     }
 
     /// Compares files with their checksums if `path` is a file of checksums: `SHA256SUMS`, or `name.sha256`, which has the checksum of
     /// `name` beside it or is a list of other names.
-    fn checksums(&self, path: &SitePath<'static>, file: OwnedFd) -> Vec<Finding> {
+    fn checksums(&self, path: &SitePath<'static>, file: OwnedFd) -> Result<Vec<Finding>, Finding> {
         let name = path.file_name().strip_suffix(SUM_SUFFIX);
         if name.is_none() && path.file_name() != SUMS {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut text = Vec::new();
-        if let Err(error) = File::from(file).take(SUMS_BYTES_MAX + 1).read_to_end(&mut text) {
-            return vec![unreadable(path, &error)];
-        }
+        let read = File::from(file).take(SUMS_BYTES_MAX + 1).read_to_end(&mut text);
+        read.map_err(|error| unreadable(path, &error))?;
         if text.len() as u64 > SUMS_BYTES_MAX {
             let detail = format!("larger than {}", indicatif::HumanBytes(SUMS_BYTES_MAX));
-            return vec![Finding::new(path, Problem::ChecksumUnreadable, detail)];
+            return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
         }
-        let Some(name) = name else { return self.list(path, &text) };
+        let Some(name) = name else { return Ok(self.list(path, &text)) };
         let original = path.parent().entry(name);
         match self.root.entry(&original) {
-            Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => match expected_in(&text, name) {
-                Some(expected) => {
-                    Vec::from_iter(self.digest(&original, file.into(), &stat.version, expected, path))
-                }
-                None => {
+            Ok(RootEntry::File { file, stat, .. }) if !name.is_empty() => {
+                let Some(expected) = expected_in(&text, name) else {
                     let detail = format!("no SHA-256 checksum of {}", shown(name));
-                    vec![Finding::new(path, Problem::ChecksumUnreadable, detail)]
-                }
-            },
-            _ if is_list(&text) => self.list(path, &text),
+                    return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
+                };
+                self.digest(&original, file, &stat.version, expected, path).map(|()| Vec::new())
+            }
+            _ if is_list(&text) => Ok(self.list(path, &text)),
             _ => {
                 let detail = format!("there is no file {} beside it", shown(name));
-                vec![Finding::new(path, Problem::Missing, detail)]
+                Err(Finding::new(path, Problem::Missing, detail))
             }
         }
     }
@@ -223,7 +205,7 @@ impl Check<'_> {
             };
             match self.root.entry(&target) {
                 Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file.into(), &stat.version, expected, path)
+                    self.digest(&target, file, &stat.version, expected, path).err()
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
@@ -240,28 +222,24 @@ impl Check<'_> {
     fn digest(
         &self,
         path: &SitePath<'_>,
-        file: File,
+        file: OwnedFd,
         version: &Version,
         expected: [u8; 32],
         source: &SitePath<'_>,
-    ) -> Option<Finding> {
-        self.progress.extend(version.size);
-        let (mut reader, mut hasher) = (self.progress.reading(file), Sha256::new());
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match fill(&mut reader, &mut buffer) {
-                Ok(0) => break,
-                Ok(read) => hasher.update(buffer.get(..read).unwrap_or_default()),
-                Err(error) => return Some(unreadable(path, &error)),
-            }
+    ) -> Result<(), Finding> {
+        self.progress.bar.inc_length(version.size);
+        let mut reader = self.progress.reading(File::from(file));
+        let (mut piece, mut hasher) = (Vec::new(), Sha256::new());
+        while read_piece(&mut reader, &mut piece).map_err(|error| unreadable(path, &error))? > 0 {
+            hasher.update(&piece);
         }
         let got: [u8; 32] = hasher.finalize().into();
-        (got != expected).then(|| {
-            let source = shown(source.as_bytes());
-            let detail =
-                format!("{} expected by {source}, got {}", hexadecimal(&expected), hexadecimal(&got));
-            Finding::new(path, Problem::ChecksumMismatch, detail)
-        })
+        if got == expected {
+            return Ok(());
+        }
+        let (source, expected, got) = (shown(source.as_bytes()), hexadecimal(&expected), hexadecimal(&got));
+        let detail = format!("{expected} expected by {source}, got {got}");
+        Err(Finding::new(path, Problem::ChecksumMismatch, detail))
     }
 }
 
@@ -292,13 +270,10 @@ fn reopened(file: &OwnedFd) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Whether every line has a checksum and a name.
+/// Whether there are lines, and every one has a checksum and a name.
 fn is_list(text: &[u8]) -> bool {
-    let mut count = 0;
-    lines(text).all(|(_, line)| {
-        count += 1;
-        line.is_some_and(|line| line.name.is_some())
-    }) && count > 0
+    let is_named = |(_, line): (usize, Option<ChecksumLine>)| line.is_some_and(|line| line.name.is_some());
+    lines(text).next().is_some() && lines(text).all(is_named)
 }
 
 /// The path of `name` in `directory`; `None` if it leads out of the root.

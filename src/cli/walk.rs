@@ -3,11 +3,12 @@
 use std::io;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
 
 use crate::cli::outcome::CommandOutput;
 use crate::config::{Config, Dotfiles};
-use crate::files::Root;
+use crate::files::{FileStat, Root};
 use crate::http::target::SitePath;
 use crate::sys::temp_file::is_temporary;
 
@@ -84,33 +85,34 @@ fn list(
     items: &mut Vec<TreeItem>,
     directories: &mut Vec<SitePath<'static>>,
 ) -> io::Result<()> {
-    let handle = root.directory(directory)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    for entry in fs::Dir::new(fs::openat(&handle, ".", flags, Mode::empty())?)? {
+    let handle = root.open_directory(directory)?;
+    for entry in fs::Dir::read_from(&handle)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
-            continue;
-        }
         let path = directory.entry(name);
-        if is_temporary(name) {
-            items.push(TreeItem { path, kind: TreeItemKind::Temporary });
-        } else if dotfiles == Dotfiles::Allow || !path.is_hidden() {
-            match fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => directories.push(path),
-                    FileType::RegularFile => {
-                        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-                        items.push(TreeItem { path, kind: TreeItemKind::File { bytes } });
+        let kind = if matches!(name, b"." | b"..") {
+            continue;
+        } else if is_temporary(name) {
+            TreeItemKind::Temporary
+        } else if dotfiles == Dotfiles::Deny && path.is_hidden() {
+            continue;
+        } else {
+            match fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileStat::from(&stat)) {
+                Ok(stat) => match stat.kind {
+                    FileType::Directory => {
+                        directories.push(path);
+                        continue;
                     }
-                    FileType::Symlink => items.push(TreeItem { path, kind: TreeItemKind::Link }),
-                    _ => items.push(TreeItem { path, kind: TreeItemKind::Special }),
+                    FileType::RegularFile => TreeItemKind::File { bytes: stat.version.size },
+                    FileType::Symlink => TreeItemKind::Link,
+                    _ => TreeItemKind::Special,
                 },
                 // It was removed after it was listed.
-                Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => items.push(TreeItem { path, kind: TreeItemKind::Closed(error.into()) }),
+                Err(Errno::NOENT) => continue,
+                Err(error) => TreeItemKind::Closed(error.into()),
             }
-        }
+        };
+        items.push(TreeItem { path, kind });
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! `pagecast warm`: makes a running server read files into memory, by a request to its admin listener.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -68,38 +70,24 @@ fn request(
     Err(format!("the server at {address} stopped before all was read"))
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
-
-/// Connects to the admin listener; through the loopback address if it listens on all addresses.
-fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+/// Connects to the admin listener. To Linux the unspecified address is that of this machine.
+fn connect(address: &Address) -> io::Result<OwnedFd> {
     Ok(match address {
-        Address::Unix(path) => Box::new(UnixStream::connect(path)?),
-        Address::Tcp(address) => {
-            let ip = match address.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            };
-            Box::new(TcpStream::connect(SocketAddr::new(ip, address.port()))?)
-        }
+        Address::Unix(path) => UnixStream::connect(path)?.into(),
+        Address::Tcp(address) => TcpStream::connect(address)?.into(),
     })
 }
 
 /// Sends the request. The response ends with the connection.
-fn send(
-    mut stream: Box<dyn Stream>,
-    arguments: &WarmArgs,
-    token: Option<&Secret>,
-) -> io::Result<Box<dyn Stream>> {
+fn send(stream: OwnedFd, arguments: &WarmArgs, token: Option<&Secret>) -> io::Result<File> {
     let encoded = |glob: &String| format!("glob={}", utf8_percent_encode(glob, NON_ALPHANUMERIC));
-    let query: Vec<String> = arguments.globs.texts().iter().map(encoded).collect();
-    let query = query.join("&");
+    let query = arguments.globs.texts().iter().map(encoded).collect::<Vec<_>>().join("&");
     let token = token.map(|token| format!("authorization: Bearer {}\r\n", token.reveal()));
     let token = token.unwrap_or_default();
     let head = format!(
         "POST {PATH}?{query} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n{ADMIN_HEADER}: 1\r\n{token}content-length: 0\r\n\r\n"
     );
+    let mut stream = File::from(stream);
     stream.write_all(head.as_bytes())?;
     Ok(stream)
 }

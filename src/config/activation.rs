@@ -1,20 +1,19 @@
-//! Sockets that a service manager has opened for the process (`LISTEN_FDS`, sd_listen_fds(3)), as the environment tells of
-//! them.
+//! Sockets that a service manager has opened for the process: `LISTEN_FDS` and its like, sd_listen_fds(3).
 
-/// What a service manager says that it has handed over.
+/// Descriptors that a service manager has handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivationInfo {
     /// The first descriptor; the others follow it.
     pub first: u32,
-    /// A name for each descriptor, empty where it has none.
+    /// A name for each descriptor, empty if it has none.
     pub names: Vec<String>,
 }
 
 impl ActivationInfo {
-    /// Reads what `variable` says to the process `pid`; none where nothing is said, or it is said to somebody else.
+    /// Reads the variables for the process `pid`. `None` if they are absent, or meant for another process.
     ///
     /// # Errors
-    /// Where what is said cannot be so.
+    /// If they are invalid or contradict each other.
     pub fn read(variable: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Option<Self>, String> {
         let Some(count) = variable(COUNT) else { return Ok(None) };
         let is_ours = |text: &String| text.is_empty() || text.parse() == Ok(pid);
@@ -39,7 +38,7 @@ impl ActivationInfo {
         Ok(Some(Self { first: first.unwrap_or(FIRST), names }))
     }
 
-    /// What the environment of this process says.
+    /// Reads the environment of this process.
     ///
     /// # Errors
     /// As [`Self::read`].

@@ -37,49 +37,43 @@ impl FromStr for Address {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::EMPTY);
-        }
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
         if let Ok(address) = text.parse() {
             return Ok(Self::Tcp(address));
         }
-        let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(ValueError::new("has no port"));
-        };
-        if host.is_empty() {
-            return Err(ValueError::new(format!(
-                "names no host: every address is 0.0.0.0{text} or [::]{text}"
-            )));
-        }
-        if host.contains(':') && !host.starts_with('[') {
-            return Err(ValueError::new("has an IPv6 address without its brackets"));
-        }
-        let Ok(port) = port.parse() else {
-            return Err(ValueError::new("has no port from 0 to 65535"));
-        };
-        if host.eq_ignore_ascii_case("localhost") {
-            return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
-        }
-        Err(ValueError::new("names a host that is neither an IP address nor localhost"))
+        Err(match text.rsplit_once(':') {
+            None if text.is_empty() => ValueError::EMPTY,
+            None => ValueError::new("has no port"),
+            Some(("", _)) => {
+                ValueError::new(format!("names no host: every address is 0.0.0.0{text} or [::]{text}"))
+            }
+            Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+                ValueError::new("has an IPv6 address without its brackets")
+            }
+            Some((host, port)) => match port.parse() {
+                Ok(port) if host.eq_ignore_ascii_case("localhost") => {
+                    return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+                }
+                Ok(_) => ValueError::new("names a host that is neither an IP address nor localhost"),
+                Err(_) => ValueError::new("has no port from 0 to 65535"),
+            },
+        })
     }
 }
 
 fn unix(path: &str) -> Result<Address, ValueError> {
-    if path.is_empty() {
-        return Err(ValueError::new("has no path after `unix:`"));
-    }
-    if path.contains(['\0', ',']) {
-        return Err(ValueError::new("has a NUL or a comma in the path of its unix socket"));
-    }
-    if path.len() > UNIX_PATH_BYTES_MAX {
-        return Err(ValueError::new(format!(
+    Err(match path {
+        "" => ValueError::new("has no path after `unix:`"),
+        _ if path.contains(['\0', ',']) => {
+            ValueError::new("has a NUL or a comma in the path of its unix socket")
+        }
+        _ if path.len() > UNIX_PATH_BYTES_MAX => ValueError::new(format!(
             "has a path of more than {UNIX_PATH_BYTES_MAX} bytes for its unix socket"
-        )));
-    }
-    Ok(Address::Unix(path.into()))
+        )),
+        _ => return Ok(Address::Unix(path.into())),
+    })
 }
 
 impl fmt::Display for Address {

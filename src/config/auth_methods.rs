@@ -41,15 +41,8 @@ impl FromStr for AuthMethods {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let mut methods = Self::default();
-        read_flags(
-            text,
-            [
-                ("public", &mut methods.public),
-                ("link", &mut methods.link),
-                ("bearer", &mut methods.bearer),
-                ("basic", &mut methods.basic),
-            ],
-        )?;
+        let Self { public, link, bearer, basic } = &mut methods;
+        read_flags(text, [("public", public), ("link", link), ("bearer", bearer), ("basic", basic)])?;
         if methods.public && methods != (Self { public: true, ..Self::default() }) {
             return Err(ValueError::new("has public besides others, which would have no effect"));
         }

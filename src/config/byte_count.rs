@@ -62,15 +62,11 @@ impl FromStr for ByteCount {
         if unit.starts_with('.') {
             return Err(ValueError::new("is not a whole number"));
         }
-        let (_, factor) = UNITS
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            .ok_or_else(|| ValueError::new(format!("has the unknown unit `{}`", unit.escape_debug())))?;
-        let number: Option<u64> = digits.parse().ok();
-        number
-            .and_then(|number| number.checked_mul(*factor))
-            .map(Self)
-            .ok_or_else(|| ValueError::new("is too large"))
+        let Some((_, factor)) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) else {
+            return Err(ValueError::new(format!("has the unknown unit `{}`", unit.escape_debug())));
+        };
+        let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(*factor));
+        bytes.map(Self).ok_or(ValueError::new("is too large"))
     }
 }
 

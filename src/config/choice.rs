@@ -4,31 +4,30 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::setting::{TomlForms, ValueError, setting_value};
+use crate::http::named_enum::named_enum;
 
 /// Declares enums whose variants are words.
 macro_rules! words {
     ($($(#[$attribute:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$attribute])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $($(#[$about])* #[doc = concat!("Written `", $word, "`.")] $variant,)+
+        named_enum! {
+            $(#[$attribute])*
+            pub enum $name {
+                $($(#[$about])* #[doc = concat!("Written `", $word, "`.")] $variant => $word,)+
+            }
         }
 
         impl FromStr for $name {
             type Err = ValueError;
 
             fn from_str(text: &str) -> Result<Self, ValueError> {
-                match text.to_ascii_lowercase().as_str() {
-                    "" => Err(ValueError::EMPTY),
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(ValueError::new("is not one of the accepted words")),
-                }
+                let unknown = if text.is_empty() { "is empty" } else { "is not one of the accepted words" };
+                Self::named(text.to_ascii_lowercase().as_bytes()).ok_or(ValueError::new(unknown))
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word,)+ })
+                f.write_str(self.name())
             }
         }
 
@@ -45,19 +44,19 @@ words! {
         Deny = "deny",
     }
 
-    /// Whether connections begin with a header of the PROXY protocol, in which a proxy says whom it speaks for.
+    /// Whether connections begin with a header of the PROXY protocol, in which a proxy names its client.
     ProxyProtocol {
-        /// They do not: a header is a malformed request.
+        /// No: a header is a malformed request.
         Off = "off",
-        /// They may: from peers that are trusted.
+        /// They may, from trusted peers.
         On = "on",
-        /// They all do: a connection without one is closed.
+        /// All do: a connection without one is closed.
         Require = "require",
     }
 
-    /// The field in which trusted proxies say who the client is.
+    /// The header in which trusted proxies name the client.
     ClientField {
-        /// Whichever is there. Where both are and lead to different clients, neither is believed.
+        /// Either. If both are present and name different clients, neither is used.
         Auto = "auto",
         /// `Forwarded` (RFC 7239).
         Forwarded = "forwarded",
@@ -65,7 +64,7 @@ words! {
         XForwardedFor = "x-forwarded-for",
     }
 
-    /// Oldest version of TLS that is spoken.
+    /// Oldest version of TLS that is accepted.
     TlsVersion {
         /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
         V12 = "1.2",
@@ -73,25 +72,25 @@ words! {
         V13 = "1.3",
     }
 
-    /// What a line of the access log looks like.
+    /// Format of the access log.
     AccessLogFormat {
-        /// An object of JSON with all that is known.
+        /// A JSON object with all fields.
         Json = "json",
         /// The combined log format that log analysers read.
         Combined = "combined",
     }
 
-    /// What a line of the diagnostics looks like.
+    /// Format of the diagnostics log.
     LogFormat {
         /// For people.
         Text = "text",
-        /// An object of JSON.
+        /// A JSON object.
         Json = "json",
     }
 
-    /// Which responses name their request.
+    /// Which responses carry the id of their request.
     RequestIds {
-        /// All, once an access log is written.
+        /// All, if an access log is written.
         Auto = "auto",
         /// All.
         On = "on",
@@ -101,55 +100,55 @@ words! {
 
     /// Whether names that begin with a dot are served. `.well-known` always is.
     Dotfiles {
-        /// They are answered as if they were absent.
+        /// No: they are answered as if they were absent.
         Deny = "deny",
-        /// They are served like any other.
+        /// Yes.
         Allow = "allow",
     }
 
-    /// What the slash at the end of a path means.
+    /// Redirects between paths with and without a slash at their end.
     TrailingSlash {
-        /// A directory has one: without it the client is sent to the name with it.
+        /// A directory has one: a path without it is redirected.
         Add = "add",
-        /// Nothing but the root has one: with it the client is sent to the name without it.
+        /// Only the root has one: a path with it is redirected.
         Remove = "remove",
-        /// Both names answer.
+        /// None: both paths are answered.
         Ignore = "ignore",
     }
 
-    /// What entity tags are made of.
+    /// Source of entity tags.
     EtagSource {
-        /// Of the version: device, inode, size and times.
+        /// The version: device, inode, size and times.
         Version = "version",
-        /// Of the bytes: the same on every machine that has them.
+        /// A hash of the bytes: the same on every machine.
         Content = "content",
     }
 
-    /// What a checksum file beside a file is used for.
+    /// Use of a checksum file beside a file.
     Verify {
-        /// Nothing: it is a file like any other.
+        /// None: it is a file like any other.
         Off = "off",
-        /// Its file is served only if it matches.
+        /// The file is served only if its checksum matches.
         Serve = "serve",
     }
 
-    /// Which sites may embed what is served (the Fetch standard, §3.7).
+    /// Sites that may embed the response (the Fetch standard, §3.7).
     ResourcePolicy {
-        /// Nothing is said, which browsers take for all.
+        /// No header, which browsers take for all.
         Off = "off",
         /// Pages of the same origin only.
         SameOrigin = "same-origin",
         /// Pages of the same site only.
         SameSite = "same-site",
-        /// All, those of pages that demand a word about it included.
+        /// All, including pages that require this header.
         CrossOrigin = "cross-origin",
     }
 
     /// What browsers do with a file (RFC 6266).
     Disposition {
-        /// To show it, if they can.
+        /// They show it, if they can.
         Inline = "inline",
-        /// To store it.
+        /// They store it.
         Attachment = "attachment",
     }
 }

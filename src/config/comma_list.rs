@@ -97,10 +97,6 @@ impl<T: ListItem> SettingValue for CommaList<T> {
     fn accepted((): &()) -> String {
         T::ACCEPTED.to_owned()
     }
-
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
 }
 
 /// Paths of files, at least one. Relative paths start at the working directory.

@@ -33,18 +33,12 @@ fn read_table(rule: &mut TableReader<'_, '_>) -> Option<CorsPolicy> {
     let origins = keys.take::<OriginList>("origins", &()).map(|list| list.origins());
     let mut policy =
         CorsPolicy::new(origins.unwrap_or(AllowedOrigins::These(Vec::new())), CORS_MAX_AGE.get());
-    if let Some(methods) = keys.take_texts("methods", METHODS, methods) {
-        policy.methods = methods;
-    }
-    if let Some(headers) = keys.take_texts("headers", HEADERS, headers) {
-        policy.headers = headers;
-    }
-    if let Some(names) = keys.take_texts("expose", EXPOSE, header_names) {
-        policy.expose = names.join(", ");
-    }
-    if let Some(max_age) = keys.take::<DurationSetting>("max_age", &CORS_MAX_AGE_BOUNDS) {
-        policy.max_age = max_age.get();
-    }
+    policy.methods = keys.take_texts("methods", METHODS, methods).unwrap_or(policy.methods);
+    policy.headers = keys.take_texts("headers", HEADERS, headers).unwrap_or(policy.headers);
+    let expose = keys.take_texts("expose", EXPOSE, header_names);
+    policy.expose = expose.map_or(policy.expose, |names| names.join(", "));
+    let max_age = keys.take::<DurationSetting>("max_age", &CORS_MAX_AGE_BOUNDS);
+    policy.max_age = max_age.map_or(policy.max_age, |max_age| max_age.get());
     policy.credentials = keys.take("credentials", &()).is_some_and(OnOff::is_on);
     let (reason, accepted) = match (has_origins, policy.credentials, &policy.origins) {
         _ if keys.errors.len() > before => return None,

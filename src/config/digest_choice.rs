@@ -20,13 +20,12 @@ impl FromStr for DigestChoice {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "false" | OFF => return Ok(Self::default()),
-            "true" | "on" => return Ok(Self { sha256: true, sha512: false }),
-            _ => {}
-        }
         let mut choice = Self::default();
-        read_flags(text, [("sha-256", &mut choice.sha256), ("sha-512", &mut choice.sha512)])?;
+        match text {
+            "false" | OFF => {}
+            "true" | "on" => choice.sha256 = true,
+            _ => read_flags(text, [("sha-256", &mut choice.sha256), ("sha-512", &mut choice.sha512)])?,
+        }
         Ok(choice)
     }
 }

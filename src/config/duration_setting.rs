@@ -51,8 +51,7 @@ impl FromStr for DurationSetting {
             "0" => return Ok(Self::ZERO),
             _ => {}
         }
-        let digits_end = text.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |last| last + 1);
-        if digits_end < text.len() {
+        if text.ends_with(|c: char| c.is_ascii_digit()) {
             return Err(ValueError::new("has no unit"));
         }
         let duration = SpanParser::new()

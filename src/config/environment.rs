@@ -1,11 +1,11 @@
 //! The layer of variables.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
-use super::error::ConfigError;
 use super::nearest::nearest_key;
-use super::origin::ValueOrigin;
-use crate::config::settings_table::{SETTINGS, Setting, VARIABLE_PREFIX, variable_of};
+use super::settings_table::{VARIABLE_PREFIX, variable_of};
+use super::{ConfigError, SETTINGS, Setting, ValueOrigin};
 
 /// The variables that are ours, sorted by what they set; in the order of their names.
 #[derive(Debug, Default)]
@@ -24,8 +24,10 @@ pub(crate) fn read_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut Vec<ConfigError>,
 ) -> Environment {
-    let mut ours: Vec<(OsString, OsString)> =
-        variables.into_iter().filter(|(name, _)| has_our_prefix(name)).collect();
+    let mut ours: Vec<(OsString, OsString)> = variables
+        .into_iter()
+        .filter(|(name, _)| name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes()))
+        .collect();
     ours.sort();
     let mut environment = Environment::default();
     for (name, value) in ours {
@@ -46,10 +48,6 @@ pub(crate) fn read_environment(
     environment
 }
 
-fn has_our_prefix(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes())
-}
-
 /// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or
 /// `pagecast-…`. Nobody wrote those, so they must not keep the server from starting.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
@@ -58,8 +56,9 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
     let is_protocol = |text: &str| matches!(text, "TCP" | "UDP" | "SCTP");
     match words.as_slice() {
         [.., "SERVICE", "HOST" | "PORT"] => true,
-        [.., "PORT", port, protocol] => is_port(port) && is_protocol(protocol),
-        [.., "PORT", port, protocol, "PROTO" | "PORT" | "ADDR"] => is_port(port) && is_protocol(protocol),
+        [.., "PORT", port, protocol] | [.., "PORT", port, protocol, "PROTO" | "PORT" | "ADDR"] => {
+            is_port(port) && is_protocol(protocol)
+        }
         [.., "PORT"] => {
             let value = value.as_encoded_bytes();
             [b"tcp://".as_slice(), b"udp://", b"sctp://"].iter().any(|scheme| value.starts_with(scheme))

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::origin::ValueOrigin;
-use crate::config::settings_table::Setting;
+use super::ValueOrigin;
 
 /// One error. Its text is one line and says what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,24 +42,9 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A bad value of `setting`, found at `origin`.
-    pub(crate) fn bad_value(
-        setting: &Setting,
-        origin: &ValueOrigin,
-        value: &str,
-        reason: impl Into<String>,
-    ) -> Self {
-        Self::bad_value_at(name_at(origin, setting.key), value, reason, (setting.accepted)())
-    }
-
     /// A bad value of what has the name `name`, its place included.
-    pub(crate) fn bad_value_at(
-        name: String,
-        value: &str,
-        reason: impl Into<String>,
-        accepted: String,
-    ) -> Self {
-        Self::BadValue { name, value: shortened(value), reason: reason.into(), accepted }
+    pub(crate) fn bad_value_at(name: String, value: &str, reason: &str, accepted: String) -> Self {
+        Self::BadValue { name, value: shortened(value), reason: reason.to_owned(), accepted }
     }
 }
 

@@ -1,23 +1,23 @@
-//! Settles what was left open, from what the system allows.
+//! Derives the amounts that are `auto` from the limits of the system.
 //!
-//! Open files are shared out first to a reserve, then to connections (about three quarters of the rest, within a
-//! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs whatever the traffic: [`PROCESS_FILES`]; for every worker
+//! Open files are divided into a reserve, connections (about three quarters of the rest, within a
+//! quarter of memory at 16 KiB each) and handles. The reserve is what the process needs regardless of traffic: [`PROCESS_FILES`]; for every worker
 //! [`WORKER_FILES`] and a socket for each address or inherited socket; [`ResolvedLimits::admin_connections`], [`ResolvedLimits::refusals`] and
 //! [`ResolvedLimits::directories`].
 
 use super::toggle::AUTO;
 use super::{Config, ConfigError, MemorySource};
 
-/// What the system allows the process.
+/// Limits of the system for the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemFacts {
     /// Soft limit on open files (`RLIMIT_NOFILE`), after it was raised.
     pub open_files: usize,
     /// Mappings of one process (`vm.max_map_count`).
     pub max_map_count: usize,
-    /// Memory in bytes: the machine's, or what the process's control group allows of it.
+    /// Memory in bytes: the machine's, or the limit of the process's control group.
     pub memory_bytes: u64,
-    /// Which of the two.
+    /// Which of the two it is.
     pub memory_source: MemorySource,
     /// Processors that the process may use.
     pub cpus: usize,
@@ -25,7 +25,7 @@ pub struct SystemFacts {
     pub inherited: usize,
 }
 
-/// Numbers that hold together on this system.
+/// Limits that fit together on this system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResolvedLimits {
     /// Threads that serve traffic.
@@ -40,9 +40,9 @@ pub struct ResolvedLimits {
     pub admin_connections: usize,
     /// Listings and archives under way at once, each with an open file of its own.
     pub directories: usize,
-    /// Open files kept for all else, the above included.
+    /// Open files reserved for everything else, the above included.
     pub reserve: usize,
-    /// Listening sockets for traffic that the reserve has room for.
+    /// Listening sockets for traffic in the reserve.
     pub sockets: usize,
     /// The limit on open files that the above fit in.
     pub open_files: usize,
@@ -54,11 +54,11 @@ pub struct ResolvedLimits {
     pub heap_bytes: u64,
     /// The memory that the above fit in.
     pub memory_bytes: u64,
-    /// What sets it.
+    /// Whether it is the machine's or a limit.
     pub memory_source: MemorySource,
 }
 
-/// Settles every amount that is `auto` and refuses those given that cannot hold together on this system.
+/// Derives every amount that is `auto`. Refuses given amounts that don't fit together on this system.
 pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, ConfigError> {
     let mut limits = reserved(config, facts);
     (limits.handles, limits.max_connections) = share_files(config, &limits)?;
@@ -101,11 +101,11 @@ fn reserved(config: &Config, facts: &SystemFacts) -> ResolvedLimits {
 }
 
 impl ResolvedLimits {
-    /// The same with room for `sockets` listening sockets: a predecessor may hand over more than were reckoned with. They
-    /// take the place of connections, unless their number was given.
+    /// The limits with room for `sockets` listening sockets: a predecessor may hand over more than expected. They
+    /// take the place of connections, unless the number of connections was given.
     ///
     /// # Errors
-    /// Where they have no room.
+    /// If there is no room for them.
     pub(crate) fn with_sockets(mut self, sockets: usize, config: &Config) -> Result<Self, ConfigError> {
         let more = sockets.saturating_sub(self.sockets);
         let taken = self.reserve + self.handles + self.max_connections;
@@ -146,7 +146,7 @@ fn share_files(config: &Config, limits: &ResolvedLimits) -> Result<(usize, usize
     Ok((handles, connections.unwrap_or_else(|| (rest - handles).min(affordable))))
 }
 
-/// Says what does not fit, and what would.
+/// The error: what does not fit, and what would.
 fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigError {
     let named = |amount: String, least: usize| match amount.as_str() {
         AUTO => format!("{AUTO} (at least {least})"),
@@ -186,7 +186,7 @@ pub(crate) const INPUTS: &[&str] = &[
     "heap_file_bytes",
 ];
 
-/// What an idle process without workers was seen to hold (standard streams, root, inotify, signals, the event loops of the
+/// Open files of an idle process without workers, as measured (standard streams, root, inotify, signals, the event loops of the
 /// main and the admin threads, the admin listener, the upgrade socket and its clients), and the root once more while it
 /// is looked at.
 pub const PROCESS_FILES: usize = 26;
@@ -214,7 +214,7 @@ const HEAP_BYTES: u64 = 128 << 20;
 /// Memory of a connection with a slow download, rounded up.
 const CONNECTION_BYTES: u64 = 16 << 10;
 
-/// The same where it may be encrypted: records that the client has not taken.
+/// The same with TLS: records that the client has not received.
 const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 
 #[cfg(test)]

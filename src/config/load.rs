@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{io, mem};
+use std::{env, io, mem};
 
 use super::cli::{CommandLine, command_names, read_command_line};
 use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS};
@@ -17,12 +17,13 @@ use super::rule_table::{ReadRule, read_rules};
 use super::secret::{HIDDEN, SECRET};
 use super::setting::RawValue;
 use super::settings_table::variable_of;
+use super::system::system_facts;
 use super::toggle::AUTO;
 use super::{
     Action, Config, ConfigError, ConfigErrors, CredentialFiles, FileReader, ResolvedLimits, SETTINGS,
     Setting, SystemFacts, Toggle, ValueOrigin, ValueOrigins, limits,
 };
-use crate::http::redirects::{REDIRECTS_FILE, RedirectLineError, Redirects};
+use crate::http::redirects::{REDIRECTS_FILE, Redirects};
 
 /// The result of loading: the command, and the configuration in effect.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,36 @@ pub struct LoadedConfig {
     pub access: CredentialFiles,
     /// Path of the configuration file, if there is one.
     pub file: Option<PathBuf>,
+}
+
+/// Inputs of the process, from which its configuration is loaded again on a reload.
+#[derive(Debug, Clone)]
+pub struct ProcessInputs {
+    /// Arguments without the program's name.
+    pub arguments: Vec<OsString>,
+    /// The whole environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Limits of the system.
+    pub facts: SystemFacts,
+}
+
+impl ProcessInputs {
+    /// The inputs of this process. Raises the soft limit on open files.
+    pub fn to_the_process() -> Self {
+        Self {
+            arguments: env::args_os().skip(1).collect(),
+            variables: env::vars_os().collect(),
+            facts: system_facts(),
+        }
+    }
+
+    /// Loads the configuration as [`load`] does: files are read anew, all else is as it was at start.
+    ///
+    /// # Errors
+    /// All errors.
+    pub fn load(&self, disk: &dyn FileReader) -> Result<LoadedConfig, ConfigErrors> {
+        load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
+    }
 }
 
 /// Loads every setting: flags (`arguments`, without the program's name) override variables, then the file, then the
@@ -153,7 +184,7 @@ impl ConfigDraft {
     fn read_text(&mut self, setting: &'static Setting, value: &OsStr, origin: ValueOrigin) {
         match value.to_str() {
             Some(text) => self.set(setting, RawValue::Text(text), text, origin),
-            None => self.refuse(setting, &origin, &value.to_string_lossy(), "is not UTF-8".to_owned()),
+            None => self.refuse(setting, &origin, &value.to_string_lossy(), "is not UTF-8"),
         }
     }
 
@@ -163,17 +194,20 @@ impl ConfigDraft {
                 self.refused.retain(|key| *key != setting.key);
                 self.loaded.origins.set(setting.key, origin);
             }
-            Err(reason) => self.refuse(setting, &origin, written, reason),
+            Err(reason) => self.refuse(setting, &origin, written, &reason),
         }
     }
 
-    fn refuse(&mut self, setting: &'static Setting, origin: &ValueOrigin, value: &str, reason: String) {
+    fn refuse(&mut self, setting: &'static Setting, origin: &ValueOrigin, value: &str, reason: &str) {
         let is_secret = setting.metavar == SECRET;
-        // Messages of serde quote the value.
-        let quotes_secret = is_secret && reason.contains("invalid");
-        let reason = if quotes_secret { "is not accepted".to_owned() } else { reason };
-        let value = if is_secret { HIDDEN } else { value };
-        self.errors.push(ConfigError::bad_value(setting, origin, value, reason));
+        let (value, reason) = match is_secret {
+            // Messages of serde quote the value.
+            true if reason.contains("invalid") => (HIDDEN, "is not accepted"),
+            true => (HIDDEN, reason),
+            false => (value, reason),
+        };
+        let name = name_at(origin, setting.key);
+        self.errors.push(ConfigError::bad_value_at(name, value, reason, (setting.accepted)()));
         self.refused.push(setting.key);
     }
 
@@ -251,7 +285,7 @@ impl ConfigDraft {
             Some(command) => format!("{reason} (was the command `{command}` meant?)"),
             None => reason,
         };
-        self.refuse(setting, &origin, &root, reason);
+        self.refuse(setting, &origin, &root, &reason);
     }
 
     /// Derives the limits, unless a value that they depend on is invalid.
@@ -308,10 +342,9 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<R
         }
         Err(error) => return Err(vec![refusal(None, format!("the redirects cannot be read: {error}"))]),
     };
-    let bad = |bad_lines: Vec<RedirectLineError>| {
-        bad_lines.into_iter().map(|bad| refusal(Some(bad.number), bad.to_string())).collect()
-    };
-    Redirects::parse(&text).map(Arc::new).map_err(bad)
+    Redirects::parse(&text)
+        .map(Arc::new)
+        .map_err(|lines| lines.into_iter().map(|line| refusal(Some(line.number), line.to_string())).collect())
 }
 
 #[cfg(test)]

@@ -22,19 +22,10 @@ impl LogFilter {
 
     /// The filter for `env_logger`, with the current names of former targets (`log_alias`).
     pub fn to_env_filter(&self) -> String {
-        let (directives, pattern) = self.0.split_once('/').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
-        let mut current = Vec::new();
-        for directive in directives.split(',').map(str::trim) {
-            let (target, level) = directive.split_once('=').map_or((directive, None), |(a, b)| (a, Some(b)));
-            let names = current_targets(target.trim());
-            match level {
-                _ if names.is_empty() => current.push(directive.to_owned()),
-                Some(level) => current.extend(names.iter().map(|name| format!("{name}={}", level.trim()))),
-                None => current.extend(names),
-            }
-        }
-        let directives = current.join(",");
-        pattern.map_or(directives.clone(), |pattern| format!("{directives}/{pattern}"))
+        let pattern_at = self.0.find('/').unwrap_or(self.0.len());
+        let (directives, pattern) = self.0.split_at(pattern_at);
+        let current: Vec<String> = directives.split(',').flat_map(current_directives).collect();
+        current.join(",") + pattern
     }
 
     /// The former targets that the filter contains, each with its current names. `None` if there are none.
@@ -47,6 +38,16 @@ impl LogFilter {
             .map(|(target, current)| format!("{target} is now {current}"))
             .collect();
         (!renamed.is_empty()).then(|| renamed.join(", "))
+    }
+}
+
+fn current_directives(directive: &str) -> Vec<String> {
+    let (target, level) = directive.split_once('=').unwrap_or((directive, ""));
+    let names = current_targets(target.trim());
+    match level.trim() {
+        _ if names.is_empty() => vec![directive.trim().to_owned()],
+        "" => names,
+        level => names.iter().map(|name| format!("{name}={level}")).collect(),
     }
 }
 
@@ -85,15 +86,9 @@ fn check_word(word: &str) -> Result<(), ValueError> {
     let meant = LevelFilter::iter()
         .map(|level| level.as_str().to_ascii_lowercase())
         .find(|level| word.starts_with(level.as_str()) || strsim::osa_distance(level, word) <= 2);
-    match meant {
-        Some(level) => {
-            let word = word.escape_debug();
-            Err(ValueError::new(format!(
-                "has the unknown level `{word}` ({level}? A target is {word}=trace)"
-            )))
-        }
-        None => Ok(()),
-    }
+    let Some(level) = meant else { return Ok(()) };
+    let word = word.escape_debug();
+    Err(ValueError::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
 }
 
 #[cfg(test)]

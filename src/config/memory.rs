@@ -1,8 +1,9 @@
-//! How much memory there is for this process: the machine's, or what a control group leaves of it.
+//! Memory available to the process: that of the machine, or the limit of its control group.
 
-use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+
+use crate::http::named_enum::named_enum;
 
 /// An amount of memory, and what sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,27 +12,20 @@ pub(crate) struct MemoryAmount {
     pub(crate) source: MemorySource,
 }
 
-/// What sets the amount of memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum MemorySource {
-    /// The machine has no more.
-    #[default]
-    Machine,
-    /// A control group allows no more (`memory.max`, `memory.high`; `memory.limit_in_bytes` in version 1).
-    ControlGroup,
-}
-
-impl fmt::Display for MemorySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Machine => "of the machine",
-            Self::ControlGroup => "by the control group's limit",
-        })
+named_enum! {
+    /// What sets the amount of memory.
+    #[derive(Default)]
+    pub enum MemorySource {
+        /// The memory of the machine.
+        #[default]
+        Machine => "of the machine",
+        /// The limit of a control group (`memory.max`, `memory.high`; `memory.limit_in_bytes` in version 1).
+        ControlGroup => "by the control group's limit",
     }
 }
 
-/// The memory of a process that `meminfo` and `groups` (its `/proc/self/cgroup`) tell of, with control groups mounted at
-/// `mount`. None where `meminfo` says nothing.
+/// The memory available to a process, from `meminfo` and `groups` (its `/proc/self/cgroup`), with control groups mounted at
+/// `mount`. `None` if `meminfo` has no total.
 pub(crate) fn memory(meminfo: &str, groups: &str, mount: &Path) -> Option<MemoryAmount> {
     let machine = total_memory(meminfo)?;
     let allowed = groups.lines().filter_map(|line| limit_of(line, mount)).min();
@@ -48,12 +42,12 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1_024)
 }
 
-/// The least that one line of `/proc/self/cgroup` allows: `0::/path` of version 2, `4:memory:/path` of version 1.
+/// The lowest limit of one line of `/proc/self/cgroup` allows: `0::/path` of version 2, `4:memory:/path` of version 1.
 fn limit_of(line: &str, mount: &Path) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     if controllers.is_empty() {
-        // Beside version 1 the tree of version 2 has a directory of its own.
+        // If version 1 is mounted too, the tree of version 2 is in a directory of its own.
         let trees = [mount.to_owned(), mount.join("unified")];
         return trees.iter().filter_map(|tree| least(tree, path, VERSION_2)).min();
     }
@@ -63,21 +57,18 @@ fn limit_of(line: &str, mount: &Path) -> Option<u64> {
     None
 }
 
-/// The least number in `files` of the group at `path` and of those above it. A container sees its own group at the top
+/// The lowest number in `files` of the group at `path` and of those above it. A container sees its own group at the top
 /// of the tree, whatever path the kernel reports.
 fn least(tree: &Path, path: &str, files: &[&str]) -> Option<u64> {
     let below: PathBuf =
         Path::new(path).components().filter(|component| matches!(component, Component::Normal(_))).collect();
     let groups = below.ancestors().map(|group| tree.join(group));
-    groups
-        .flat_map(|group| files.iter().map(move |file| group.join(file)))
-        .filter_map(|file| limit_in(&fs::read_to_string(file).ok()?))
-        .min()
+    groups.flat_map(|group| files.iter().map(move |file| group.join(file))).filter_map(number_in).min()
 }
 
-/// A number of bytes; `max` is none.
-fn limit_in(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
+/// The number that a file contains. `None` for `max`, which means no limit.
+pub(crate) fn number_in(file: impl AsRef<Path>) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 const VERSION_2: &[&str] = &["memory.max", "memory.high"];

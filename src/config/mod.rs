@@ -27,7 +27,6 @@ mod extra_headers;
 mod file;
 mod file_reader;
 mod header_value;
-mod inputs;
 pub mod limits;
 mod load;
 mod log_alias;
@@ -57,10 +56,7 @@ mod toggle;
 pub use address::{Address, ListenList};
 pub use auth_methods::{AccessRule, AuthMethods};
 pub use byte_count::ByteCount;
-pub use choice::{
-    AccessLogFormat, ClientField, Disposition, Dotfiles, EtagSource, LogFormat, OnOff, ProxyProtocol,
-    RequestIds, ResourcePolicy, Symlinks, TlsVersion, TrailingSlash, Verify,
-};
+pub use choice::*;
 pub use comma_list::{CommaList, HostList, ListItem, OriginList, PathList};
 pub(crate) use conflicts::unguarded;
 pub use count::Count;
@@ -72,10 +68,9 @@ pub use example::example;
 pub use extra_headers::ExtraHeaders;
 pub use file_reader::{FileReader, RegularFiles, SecretFile, SystemFileReader};
 pub use header_value::ConfigHeaderValue;
-pub use inputs::ProcessInputs;
 pub use limits::{ResolvedLimits, SystemFacts, settle};
 pub(crate) use load::read_redirects;
-pub use load::{LoadedConfig, load};
+pub use load::{LoadedConfig, ProcessInputs, load};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
 pub use memory::MemorySource;
@@ -88,12 +83,7 @@ pub use rule::{Rule, RuleEffects, RuleRate, RuleRates};
 pub use secret::Secret;
 pub use security_header::{ReferrerPolicy, TransportSecurity};
 pub use setting::{SettingValue, TomlForms, ValueError};
-pub use settings_table::{
-    AccessGroup, CachesGroup, ClientsGroup, CompressionGroup, Config, ConnectionsGroup, ContinuityGroup,
-    DirectoriesGroup, Http2Group, IntegrityGroup, ListeningGroup, LoggingGroup, OpenFilesGroup, RatesGroup,
-    RequestsGroup, SETTINGS, SecurityGroup, SendingGroup, Setting, SiteGroup, StoppingGroup, TakesEffect,
-    TlsGroup,
-};
+pub use settings_table::*;
 pub use show::show;
 pub(crate) use show::{shown, table};
 pub use site_file::SiteFile;

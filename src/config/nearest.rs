@@ -13,14 +13,8 @@ pub(crate) fn nearest_of(name: &str, keys: impl IntoIterator<Item = &'static str
     let lowered = name.trim_start_matches('-').to_ascii_lowercase().replace('-', "_");
     let wanted = lowered.strip_prefix("pagecast_").unwrap_or(&lowered);
     let wanted = USUAL_WORDS.iter().find(|(word, _)| *word == wanted).map_or(wanted, |(_, key)| *key);
-    let mut best = ("", -1.0);
-    for key in keys {
-        let likeness = likeness(wanted, key);
-        if likeness > best.1 {
-            best = (key, likeness);
-        }
-    }
-    best.0
+    let rated = keys.into_iter().map(|key| (key, likeness(wanted, key)));
+    rated.reduce(|best, other| if other.1 > best.1 { other } else { best }).map_or("", |(key, _)| key)
 }
 
 /// From 0 to 1; for names of several words also by how well their words agree.

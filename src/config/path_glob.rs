@@ -7,20 +7,20 @@ use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::setting::ValueError;
 
-/// One or more globs over site paths; a path that one of them matches is matched.
+/// One or more globs over site paths, which match a path if one of them does.
 ///
-/// `*` and `?` (one byte) match within a name, `**` any number of names, `{a,b}` one of several, `[a-z]` and `[!a-z]`
-/// one byte of ASCII. With a slash in it a glob starts at the root of the site, whether it begins with one or not;
-/// without, it is for the last name of a path. What ends in `/**` also matches the directory before it.
-/// Bytes are compared as they are: case counts, and names need not be UTF-8.
-#[derive(Clone)]
+/// `*` and `?` (one byte) match within a name, `**` any number of names, `{a,b}` one of several texts, `[a-z]` and `[!a-z]`
+/// one ASCII byte. A glob that contains a slash starts at the root of the site, whether or not it begins with one; any other
+/// glob matches the last name of a path. A glob that ends in `/**` also matches the directory before it.
+/// Matching is case-sensitive, and names need not be UTF-8.
+#[derive(Clone, Debug)]
 pub struct PathGlobs {
     texts: Arc<[String]>,
     set: Arc<GlobSet>,
 }
 
 impl PathGlobs {
-    /// Compiles globs, of which there is at least one. The error continues "the value …".
+    /// Compiles at least one glob. The error continues "the value …".
     pub fn new(texts: Vec<String>) -> Result<Self, ValueError> {
         if texts.is_empty() {
             return Err(ValueError::EMPTY);
@@ -41,7 +41,7 @@ impl PathGlobs {
         Ok(Self { texts: texts.into(), set: Arc::new(set) })
     }
 
-    /// Whether a path is matched. It is relative to the root and has no slash at either end; empty for the root itself.
+    /// Whether a path matches: relative to the root, decoded, without a slash at either end; empty for the root itself.
     pub fn matches(&self, path: &[u8]) -> bool {
         let absolute = [b"/", path].concat();
         self.set.is_match_candidate(&Candidate::from_bytes(&absolute))
@@ -61,12 +61,6 @@ impl PartialEq for PathGlobs {
 
 impl Eq for PathGlobs {}
 
-impl fmt::Debug for PathGlobs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PathGlobs").field(&self.texts).finish()
-    }
-}
-
 /// With commas between them.
 impl fmt::Display for PathGlobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +68,7 @@ impl fmt::Display for PathGlobs {
     }
 }
 
-/// The globs over absolute paths that say what `text` does.
+/// The globs over absolute paths that together mean the same as `text`.
 fn anchored(text: &str) -> Result<Vec<String>, ValueError> {
     if text.is_empty() {
         return Err(ValueError::EMPTY);
@@ -102,33 +96,30 @@ fn anchored(text: &str) -> Result<Vec<String>, ValueError> {
     })
 }
 
-/// Keeps classes to one byte that is no slash.
+/// Makes every class match one byte that is not a slash, since globset lets `[!a]` match a slash.
 fn with_closed_classes(text: &str) -> Result<String, ValueError> {
     let mut closed = String::with_capacity(text.len() + 1);
-    let mut rest = text;
-    while let Some(at) = rest.find(['[', '\\']) {
-        let (before, class) = rest.split_at(at);
-        closed.push_str(before);
-        if class.starts_with('\\') {
-            let end = class.char_indices().nth(2).map_or(class.len(), |(end, _)| end);
-            let (escape, after) = class.split_at(end);
-            closed.push_str(escape);
-            rest = after;
-            continue;
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        closed.push(character);
+        match character {
+            '\\' => closed.extend(rest.next()),
+            '[' => {
+                let class = rest.as_str();
+                let body = class.strip_prefix(['!', '^']).unwrap_or(class);
+                let is_negated = body.len() < class.len();
+                // A bracket that comes first is a member of the class.
+                let end = body.char_indices().skip(1).find(|(_, character)| *character == ']');
+                let (end, _) = end.ok_or_else(|| named(text, "has a [ without its ]"))?;
+                let (members, after) = body.split_at(end);
+                check_class(text, members, is_negated)?;
+                closed.push_str(if is_negated { "!/" } else { "" });
+                closed.push_str(members);
+                rest = after.chars();
+            }
+            _ => {}
         }
-        let inside = class.get(1..).unwrap_or_default();
-        let negated = inside.strip_prefix(['!', '^']);
-        let body = negated.unwrap_or(inside);
-        // A bracket that comes first is one of the class.
-        let end = body.char_indices().skip(1).find(|(_, character)| *character == ']').map(|(end, _)| end);
-        let end = end.ok_or_else(|| named(text, "has a [ without its ]"))?;
-        let (members, after) = body.split_at(end);
-        check_class(text, members, negated.is_some())?;
-        closed.push_str(if negated.is_some() { "[!/" } else { "[" });
-        closed.push_str(members);
-        rest = after;
     }
-    closed.push_str(rest);
     Ok(closed)
 }
 

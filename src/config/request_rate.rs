@@ -4,46 +4,26 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::count::Count;
-use super::setting::{ValueError, amount_value};
+use super::setting::amount_value;
+use super::{Count, ValueError};
 
 /// A number of requests in a second, a minute or an hour: `10/s`, `600/m`, `100/h`. Without a span: a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestRate {
     requests: Count,
-    span: RateSpan,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum RateSpan {
-    Second,
-    Minute,
-    Hour,
+    /// The time in which they may be made.
+    pub span: Duration,
 }
 
 impl RequestRate {
-    /// So many requests a second.
-    pub const fn per_second(requests: u64) -> Self {
-        Self { requests: Count::of(requests), span: RateSpan::Second }
-    }
-
-    /// So many requests a minute.
+    /// A number of requests a minute.
     pub const fn per_minute(requests: u64) -> Self {
-        Self { requests: Count::of(requests), span: RateSpan::Minute }
+        Self { requests: Count::of(requests), span: Duration::from_secs(60) }
     }
 
     /// The number of requests.
     pub const fn requests(self) -> u64 {
         self.requests.get()
-    }
-
-    /// The time in which they may be made.
-    pub const fn span(self) -> Duration {
-        match self.span {
-            RateSpan::Second => Duration::from_secs(1),
-            RateSpan::Minute => Duration::from_secs(60),
-            RateSpan::Hour => Duration::from_secs(3600),
-        }
     }
 }
 
@@ -51,33 +31,28 @@ impl FromStr for RequestRate {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (requests, span) = match text.split_once('/') {
-            None => (text, RateSpan::Second),
-            Some((requests, span)) => (requests, span_of(span.trim())?),
-        };
+        let (requests, span) = text.split_once('/').unwrap_or((text, "s"));
+        let span = span.trim();
+        let known = SPANS.iter().find(|(name, _)| name.eq_ignore_ascii_case(span));
+        let unknown = || ValueError::new(format!("has the unknown span `{}`", span.escape_debug()));
+        let (_, span) = *known.ok_or_else(unknown)?;
         Ok(Self { requests: requests.trim_end().parse()?, span })
-    }
-}
-
-fn span_of(text: &str) -> Result<RateSpan, ValueError> {
-    match text.to_ascii_lowercase().as_str() {
-        "s" => Ok(RateSpan::Second),
-        "m" | "min" => Ok(RateSpan::Minute),
-        "h" => Ok(RateSpan::Hour),
-        _ => Err(ValueError::new(format!("has the unknown span `{}`", text.escape_debug()))),
     }
 }
 
 impl fmt::Display for RequestRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let span = match self.span {
-            RateSpan::Second => "s",
-            RateSpan::Minute => "m",
-            RateSpan::Hour => "h",
-        };
-        write!(f, "{}/{span}", self.requests)
+        let name = SPANS.iter().find(|(_, span)| *span == self.span).map_or("s", |(name, _)| name);
+        write!(f, "{}/{name}", self.requests)
     }
 }
+
+const SPANS: &[(&str, Duration)] = &[
+    ("s", Duration::from_secs(1)),
+    ("m", Duration::from_secs(60)),
+    ("min", Duration::from_secs(60)),
+    ("h", Duration::from_secs(3_600)),
+];
 
 amount_value!(RequestRate: "RATE", "requests in a second, a minute or an hour, such as 10/s, 600/m or 100/h,", Count, |rate| &rate.requests);
 
@@ -97,7 +72,7 @@ mod tests {
             ("100/h", 100, 3600, "100/h"),
         ] {
             let rate: RequestRate = text.parse().expect(text);
-            assert_eq!((rate.requests(), rate.span().as_secs()), (requests, seconds), "{text}");
+            assert_eq!((rate.requests(), rate.span.as_secs()), (requests, seconds), "{text}");
             assert_eq!(rate.to_string(), written);
             assert_eq!(written.parse(), Ok(rate));
         }

@@ -128,10 +128,6 @@ impl SettingValue for Texts {
         "a string or a list of strings".to_owned()
     }
 
-    fn check(&self, (): &()) -> Result<(), ValueError> {
-        Ok(())
-    }
-
     fn from_list(texts: Vec<String>) -> Result<Self, ValueError> {
         Ok(Self { texts, is_list: true })
     }

@@ -20,19 +20,13 @@ impl FromStr for Secret {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::EMPTY);
+        match text.len() {
+            0 => Err(ValueError::EMPTY),
+            ..LENGTH_MIN => Err(ValueError::new(format!("is shorter than {LENGTH_MIN} characters"))),
+            ..=LENGTH_MAX if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(text.to_owned())),
+            ..=LENGTH_MAX => Err(ValueError::new("contains something other than visible ASCII characters")),
+            _ => Err(ValueError::new(format!("is longer than {LENGTH_MAX} characters"))),
         }
-        if text.len() < LENGTH_MIN {
-            return Err(ValueError::new(format!("is shorter than {LENGTH_MIN} characters")));
-        }
-        if text.len() > LENGTH_MAX {
-            return Err(ValueError::new(format!("is longer than {LENGTH_MAX} characters")));
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ValueError::new("contains something other than visible ASCII characters"));
-        }
-        Ok(Self(text.to_owned()))
     }
 }
 

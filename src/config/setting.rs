@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use serde::de::value::{Error as TextError, StrDeserializer};
-use serde::de::{Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
@@ -26,7 +27,9 @@ pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> 
     fn accepted(bounds: &Self::Bounds) -> String;
 
     /// Refuses a value that is out of bounds.
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError>;
+    fn check(&self, _bounds: &Self::Bounds) -> Result<(), ValueError> {
+        Ok(())
+    }
 
     /// The value of a TOML boolean, if [`FORMS`](Self::FORMS) includes it.
     fn from_bool(switch: bool) -> Result<Self, ValueError> {
@@ -97,15 +100,13 @@ impl RawValue<'_> {
     /// # Errors
     /// The reason why the value is not accepted.
     pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
-        let value = match self {
-            Self::Text(text) => {
-                let deserializer: StrDeserializer<'_, TextError> = text.into_deserializer();
-                deserialize::<T, _>(deserializer).map_err(|error| error.to_string())?
-            }
-            Self::Toml(value) => deserialize::<T, _>(ValueDeserializer::from(value))
+        let value: T = match self {
+            Self::Text(text) => text.parse().map_err(|error: ValueError| error.to_string())?,
+            Self::Toml(value) => ValueDeserializer::from(value)
+                .deserialize_any(TextVisitor(PhantomData))
                 .map_err(|error| reason_of(error.message()))?,
         };
-        value.check(bounds).map_err(|refusal| refusal.to_string())?;
+        value.check(bounds).map_err(|error| error.to_string())?;
         Ok(value)
     }
 }
@@ -117,12 +118,6 @@ pub(crate) fn reason_of(message: &str) -> String {
 }
 
 /// Deserializes a setting: each accepted form becomes the text that `FromStr` reads.
-pub(crate) fn deserialize<'de, T: SettingValue, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    deserializer.deserialize_any(TextVisitor(PhantomData))
-}
-
 struct TextVisitor<T>(PhantomData<T>);
 
 impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
@@ -145,28 +140,25 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        if !T::FORMS.integer {
-            return Err(E::invalid_type(serde::de::Unexpected::Signed(number), &self));
-        }
+        self.accept(T::FORMS.integer, Unexpected::Signed(number))?;
         number.to_string().parse().map_err(E::custom)
     }
 
     fn visit_bool<E: Error>(self, switch: bool) -> Result<T, E> {
-        if !T::FORMS.boolean {
-            return Err(E::invalid_type(serde::de::Unexpected::Bool(switch), &self));
-        }
+        self.accept(T::FORMS.boolean, Unexpected::Bool(switch))?;
         T::from_bool(switch).map_err(E::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
-        if !T::FORMS.list {
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self));
-        }
-        let mut texts: Vec<String> = Vec::new();
-        while let Some(text) = items.next_element()? {
-            texts.push(text);
-        }
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<T, A::Error> {
+        self.accept(T::FORMS.list, Unexpected::Seq)?;
+        let texts = Vec::deserialize(SeqAccessDeserializer::new(items))?;
         T::from_list(texts).map_err(A::Error::custom)
+    }
+}
+
+impl<T: SettingValue> TextVisitor<T> {
+    fn accept<E: Error>(&self, is_accepted: bool, form: Unexpected<'_>) -> Result<(), E> {
+        if is_accepted { Ok(()) } else { Err(E::invalid_type(form, self)) }
     }
 }
 
@@ -191,10 +183,6 @@ macro_rules! setting_value {
 
             fn accepted((): &()) -> String {
                 String::from($accepted)
-            }
-
-            fn check(&self, (): &()) -> Result<(), $crate::config::setting::ValueError> {
-                Ok(())
             }
         }
     };
@@ -246,8 +234,7 @@ macro_rules! text_value {
                 if text.is_empty() {
                     return Err($crate::config::setting::ValueError::EMPTY);
                 }
-                let check: fn(&str) -> Result<(), $crate::config::setting::ValueError> = $check;
-                check(text)?;
+                $check(text)?;
                 Ok(Self(text.into()))
             }
         }

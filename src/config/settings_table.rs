@@ -2,26 +2,14 @@
 
 use std::sync::Arc;
 
-use super::address::{Address, ListenList};
-use super::byte_count::ByteCount;
-use super::comma_list::{HostList, OriginList, PathList};
-use super::count::Count;
-use super::log_filter::LogFilter;
-use super::log_target::LogTarget;
-use super::own_path::{IndexName, OwnPath, RootPath};
-use super::proxy_list::ProxyList;
-use super::request_rate::RequestRate;
-use super::rule::Rule;
-use super::secret::Secret;
-use super::setting::{RawValue, SettingValue, TomlForms};
-use crate::config::choice::{
-    AccessLogFormat, ClientField, Dotfiles, EtagSource, LogFormat, OnOff, ProxyProtocol, RequestIds,
-    ResourcePolicy, Symlinks, TlsVersion, TrailingSlash, Verify,
+use super::setting::RawValue;
+use super::{
+    AccessLogFormat, Address, Auto, ByteCount, ClientField, ConfigHeaderValue, Count, Dotfiles,
+    DurationSetting, EtagSource, HostList, IndexName, ListenList, LogFilter, LogFormat, LogTarget, OnOff,
+    OriginList, OwnPath, PathList, ProxyList, ProxyProtocol, ReferrerPolicy, RequestIds, RequestRate,
+    ResourcePolicy, RootPath, Rule, Secret, SettingValue, Symlinks, TlsVersion, Toggle, TomlForms,
+    TrailingSlash, TransportSecurity, Verify,
 };
-use crate::config::duration_setting::DurationSetting;
-use crate::config::header_value::ConfigHeaderValue;
-use crate::config::security_header::{ReferrerPolicy, TransportSecurity};
-use crate::config::toggle::{Auto, Toggle};
 use crate::http::cors::CorsPolicy;
 
 /// One row of the table: a setting without its value.

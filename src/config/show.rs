@@ -2,11 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::load::LoadedConfig;
-use super::origin::{ValueOrigin, ValueOrigins};
 use super::rule_reader::RULE;
-use super::{ByteCount, Config, ResolvedLimits};
-use crate::config::settings_table::SETTINGS;
+use super::{ByteCount, Config, LoadedConfig, ResolvedLimits, SETTINGS, ValueOrigin, ValueOrigins};
 
 /// Every effective value and where it comes from, in aligned columns under the headings of the groups; below,
 /// the paths of each rule and the bounds that are derived only.
@@ -16,32 +13,23 @@ pub fn show(loaded: &LoadedConfig) -> String {
 
 /// The same as lines that are not aligned yet. Secrets are hidden.
 pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLimits) -> Vec<ShownValue> {
-    let mut rows: Vec<ShownValue> = Vec::new();
-    for setting in SETTINGS {
+    let row = |title, key, value, origin: &ValueOrigin| ShownValue {
+        title,
+        key,
+        value,
+        origin: origin.to_string(),
+    };
+    let settings = SETTINGS.iter().map(|setting| {
         let origin = origins.of(setting.key);
         let settled = settled(limits, setting.key).filter(|_| *origin == ValueOrigin::Derived);
-        rows.push(ShownValue {
-            title: setting.group,
-            key: setting.key,
-            value: settled.unwrap_or_else(|| (setting.value)(config)),
-            origin: origin.to_string(),
-        });
-    }
-    let rules = config.rules.iter().zip(&origins.rules).map(|(rule, origin)| ShownValue {
-        title: "Rules",
-        key: RULE,
-        value: rule.path.to_string(),
-        origin: origin.to_string(),
+        row(setting.group, setting.key, settled.unwrap_or_else(|| (setting.value)(config)), origin)
     });
-    rows.extend(rules);
-    let derived = derived(limits).into_iter().map(|(key, value)| ShownValue {
-        title: "Derived bounds",
-        key,
-        value: value.to_string(),
-        origin: ValueOrigin::Derived.to_string(),
-    });
-    rows.extend(derived);
-    rows
+    let rules = config.rules.iter().zip(&origins.rules);
+    let rules = rules.map(|(rule, origin)| row("Rules", RULE, rule.path.to_string(), origin));
+    let derived = derived(limits).into_iter();
+    let derived =
+        derived.map(|(key, value)| row("Derived bounds", key, value.to_string(), &ValueOrigin::Derived));
+    settings.chain(rules).chain(derived).collect()
 }
 
 /// A value, as it is shown.

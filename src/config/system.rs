@@ -1,4 +1,4 @@
-//! What the system allows the process, read once at start.
+//! Limits of the system for the process, read once at start.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::thread::available_parallelism;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::activation::ActivationInfo;
-use super::limits::SystemFacts;
-use super::memory::{MemoryAmount, MemorySource, memory};
+use super::memory::{MemoryAmount, memory, number_in};
+use super::{MemorySource, SystemFacts};
 
-/// Raises the soft limit on open files to the hard one, then reads what the system allows.
-/// What cannot be read is taken to be what an ordinary system has.
+/// Raises the soft limit on open files to the hard one, then reads the limits of the system. A limit that can't be read is
+/// taken to be that of an ordinary system.
 pub fn system_facts() -> SystemFacts {
     raise_open_files();
     let MemoryAmount { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
@@ -21,12 +21,12 @@ pub fn system_facts() -> SystemFacts {
         memory_bytes: bytes,
         memory_source: source,
         cpus: available_parallelism().map_or(1, usize::from),
-        // What cannot be so is refused when the sockets are taken.
+        // Invalid variables are refused when the sockets are taken.
         inherited: ActivationInfo::of_this_process().ok().flatten().map_or(0, |found| found.traffic()),
     }
 }
 
-/// Where it may not be raised, the soft limit stays, and what is derived from it is smaller.
+/// If it can't be raised, the limits that are derived from it are smaller.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.or_else(|| number_in("/proc/sys/fs/nr_open"));
@@ -39,10 +39,6 @@ fn own_memory() -> Option<MemoryAmount> {
     // A kernel without control groups has no such file.
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     memory(&fs::read_to_string("/proc/meminfo").ok()?, &groups, Path::new("/sys/fs/cgroup"))
-}
-
-fn number_in(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn saturated(number: u64) -> usize {

@@ -1,8 +1,6 @@
 //! The commands of the program, with their arguments.
 
-use super::address::Address;
-use super::path_glob::PathGlobs;
-use crate::config::duration_setting::DurationSetting;
+use super::{Address, DurationSetting, PathGlobs};
 use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
 

@@ -341,7 +341,7 @@ impl Reloader {
     async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
         let ReloadTargets { limits, warmup, workers, .. } = &self.targets;
         limits.apply(&next.config);
-        limits.connections().set_max(next.limits.max_connections);
+        limits.connections.set_max(next.limits.max_connections);
         let (files, dotfiles) = (next.view.files.clone(), next.config.site.dotfiles);
         warmup.target.store(Arc::new(WarmupTarget { files, dotfiles }));
         let view = next.view.clone();

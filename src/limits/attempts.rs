@@ -31,7 +31,7 @@ impl AttemptRate {
     }
 
     pub(crate) fn new(rate: RequestRate) -> Self {
-        Self(Quota::per(rate.span(), rate.requests(), rate.requests()))
+        Self(Quota::per(rate.span, rate.requests(), rate.requests()))
     }
 }
 

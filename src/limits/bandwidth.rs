@@ -4,14 +4,14 @@
 //! redirects, error pages, health) are neither counted nor delayed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::config::{Auto, ByteCount, Config, RatesGroup, Rule, RuleRates, Toggle};
 use crate::limits::total_bandwidth::TotalRate;
 use crate::sys::gcra::RateClock;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Bandwidth limits, shared by all workers.
 ///
@@ -21,8 +21,10 @@ pub(crate) struct Bandwidth {
     is_limited: AtomicBool,
     rates: ArcSwap<RatesGroup>,
     pub(crate) total: TotalRate,
-    delayed: AtomicU64,
-    clock: RateClock,
+    /// Responses that were delayed at least once since the start, without those that the kernel paces.
+    pub(crate) delayed: Counter,
+    /// The clock of all buckets.
+    pub(crate) clock: RateClock,
 }
 
 /// The rates that hold for one response.
@@ -46,22 +48,13 @@ pub(crate) struct ClientPace {
     pub(crate) rule: Option<usize>,
 }
 
-/// Counters of the bandwidth limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BandwidthCounts {
-    /// Responses that were delayed at least once since the start, without those that the kernel paces.
-    pub(crate) held_back: u64,
-    /// Connections that wait for a grant of the total rate now.
-    pub(crate) waiting: usize,
-}
-
 impl Bandwidth {
     pub(crate) fn new(config: &Config) -> Self {
         let bandwidth = Self {
             is_limited: AtomicBool::new(false),
             rates: ArcSwap::new(Arc::clone(&config.rates)),
             total: TotalRate::new(),
-            delayed: AtomicU64::new(0),
+            delayed: Counter::default(),
             clock: RateClock::default(),
         };
         bandwidth.apply(config);
@@ -98,32 +91,13 @@ impl Bandwidth {
         ResponsePace { client, connection, has_total: rates.rate_total.given().is_some() }
     }
 
-    /// The time for all buckets, in nanoseconds of a [`RateClock`].
-    pub(crate) fn now(&self) -> u64 {
-        self.clock.now()
-    }
-
-    /// Converts a time of that clock.
-    pub(crate) fn moment(&self, at: u64) -> Instant {
-        self.clock.instant(at)
-    }
-
-    /// Counts a response that is delayed for the first time.
-    pub(crate) fn count_delayed(&self) {
-        self.delayed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn counts(&self) -> BandwidthCounts {
-        BandwidthCounts { held_back: self.delayed.load(Ordering::Relaxed), waiting: self.total.waiting() }
-    }
-
     /// Grants the total rate to waiting clients. Never returns.
     pub(crate) async fn share(&self) {
         loop {
-            match self.total.grant(self.now()) {
+            match self.total.grant(self.clock.now()) {
                 None => self.total.changed().await,
                 Some(at) => {
-                    let due = tokio::time::Instant::from_std(self.moment(at));
+                    let due = tokio::time::Instant::from_std(self.clock.instant(at));
                     // Returned bytes are due at once, so the wait ends early.
                     let _ = tokio::time::timeout_at(due, self.total.changed()).await;
                 }

@@ -1,6 +1,7 @@
 //! The handle on all limits: who a request or connection is from, and how much of the server it may use.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -10,13 +11,13 @@ use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
 use crate::config::{ClientsGroup, Config, ProxyProtocol, ResolvedLimits};
-use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::http::client_key::ClientKey;
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::bandwidth::Bandwidth;
-use crate::limits::clients::{ClientState, ClientTable, take};
+use crate::limits::clients::{ClientState, ClientTable, CountedSlot};
 use crate::limits::connections::Connections;
 pub(crate) use crate::limits::requests::RequestPermit;
-use crate::limits::requests::{LimitExceeded, RateLimited, RequestLimits, Requests};
+use crate::limits::requests::{RateLimited, RequestLimits, Requests};
 use crate::limits::trusted_proxies::client_address;
 use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 
@@ -25,69 +26,29 @@ use crate::telemetry::log_throttle::{LogThrottle, SampledCounter};
 /// Decision: docs/decisions/027-admission.md.
 #[derive(Clone)]
 pub struct Limits {
-    inner: Arc<Inner>,
+    shared: Arc<SharedLimits>,
 }
 
-struct Inner {
-    settings: ArcSwap<LiveSettings>,
-    /// Copy of [`LiveSettings::is_active`], read without the settings.
+/// The state of the limits, and what they count since the start.
+pub struct SharedLimits {
+    /// Replaced by a reload.
+    settings: ArcSwap<RequestLimits>,
+    /// Copy of [`RequestLimits::is_active`], read without the settings.
     is_active: AtomicBool,
-    clients: ClientTable,
-    connections: Connections,
-    requests: Requests,
-    bandwidth: Bandwidth,
+    pub(crate) clients: ClientTable,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) requests: Requests,
+    pub(crate) bandwidth: Bandwidth,
     log_throttle: LogThrottle,
-    conflicting: SampledCounter,
-    refused_proxy_headers: SampledCounter,
-    refused_frames: SampledCounter,
-    refused_clients: SampledCounter,
-    /// The highest number that one client had at once.
-    most_connections: AtomicUsize,
-}
-
-/// Settings that a reload replaces.
-struct LiveSettings {
-    prefixes: ClientPrefixes,
-    clients: Arc<ClientsGroup>,
-    limits: RequestLimits,
-}
-
-impl LiveSettings {
-    fn of(config: &Config) -> Self {
-        let bits = |count: u64| u8::try_from(count).unwrap_or(u8::MAX);
-        let prefixes = ClientPrefixes {
-            v4: bits(config.clients.client_v4_prefix.get()),
-            v6: bits(config.clients.client_v6_prefix.get()),
-        };
-        Self { prefixes, clients: Arc::clone(&config.clients), limits: RequestLimits::new(config) }
-    }
-
-    fn is_active(&self) -> bool {
-        !self.limits.is_empty() || !self.clients.trusted_proxies.is_empty()
-    }
-}
-
-/// Counters of the request and connection limits since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitCounts {
-    /// Clients in the table now.
-    pub clients: usize,
-    /// Requests refused by the rate of a client.
-    pub refused_by_client_rate: u64,
-    /// Requests refused by the rate of all clients together.
-    pub refused_by_total_rate: u64,
-    /// Requests refused because their client had too many in progress.
-    pub refused_at_once: u64,
-    /// Connections refused because their client had too many.
-    pub refused_connections: u64,
-    /// The highest number of connections that one client had at once; 0 if they are not limited.
-    pub most_connections: usize,
-    /// The highest number of requests that one client had in progress at once; 0 if they are not limited.
-    pub most_requests: usize,
     /// Requests whose `Forwarded` and `X-Forwarded-For` name different clients.
-    pub contradictions: u64,
+    pub(crate) conflicting: SampledCounter,
     /// Connections closed because of an invalid, missing or unexpected PROXY protocol header.
-    pub proxy_headers_refused: u64,
+    pub(crate) refused_proxy_headers: SampledCounter,
+    refused_frames: SampledCounter,
+    /// Connections refused because their client had too many.
+    pub(crate) refused_clients: SampledCounter,
+    /// The highest number of connections that one client had at once; 0 if they are not limited.
+    pub(crate) most_connections: AtomicUsize,
 }
 
 /// The decision on one request.
@@ -105,20 +66,26 @@ pub(crate) struct ConnectionPeer {
     pub(crate) is_trusted: bool,
 }
 
-/// One of a client's connections, counted until it is dropped.
-pub(crate) struct ClientConnectionPermit {
-    client: Option<Arc<ClientState>>,
-}
+/// One of a client's connections. `None` if they are not counted.
+pub(crate) type ClientConnectionPermit = Option<CountedSlot<Arc<ClientState>>>;
 
 /// The client has as many connections as it may have.
 #[derive(Debug)]
 pub(crate) struct TooManyConnections;
 
+impl Deref for Limits {
+    type Target = SharedLimits;
+
+    fn deref(&self) -> &SharedLimits {
+        &self.shared
+    }
+}
+
 impl Limits {
     /// Limits as configured, within what the system allows.
     pub fn new(config: &Config, limits: &ResolvedLimits) -> Self {
-        let settings = LiveSettings::of(config);
-        let inner = Inner {
+        let settings = RequestLimits::new(config);
+        let shared = SharedLimits {
             is_active: AtomicBool::new(settings.is_active()),
             settings: ArcSwap::from_pointee(settings),
             clients: ClientTable::new(config.clients.clients.as_usize()),
@@ -132,61 +99,32 @@ impl Limits {
             refused_clients: SampledCounter::default(),
             most_connections: AtomicUsize::new(0),
         };
-        Self { inner: Arc::new(inner) }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Applies the limits of `config`: trusted proxies, exempt clients, rates, bursts, concurrent requests, connections,
     /// bandwidth. The state of clients is kept, but a client whose rate changed starts with a full bucket.
     pub(crate) fn apply(&self, config: &Config) {
-        let settings = LiveSettings::of(config);
-        self.inner.is_active.store(settings.is_active(), Ordering::Relaxed);
-        self.inner.settings.store(Arc::new(settings));
-        self.inner.bandwidth.apply(config);
-    }
-
-    /// Counters of requests and connections.
-    pub fn counts(&self) -> LimitCounts {
-        let Inner { clients, requests, .. } = &*self.inner;
-        LimitCounts {
-            clients: clients.len(),
-            refused_by_client_rate: requests.refused(LimitExceeded::Client),
-            refused_by_total_rate: requests.refused(LimitExceeded::Total),
-            refused_at_once: requests.refused(LimitExceeded::AtOnce),
-            refused_connections: self.inner.refused_clients.get(),
-            most_connections: self.inner.most_connections.load(Ordering::Relaxed),
-            most_requests: requests.most_at_once(),
-            contradictions: self.inner.conflicting.get(),
-            proxy_headers_refused: self.inner.refused_proxy_headers.get(),
-        }
-    }
-
-    pub(crate) fn connections(&self) -> &Connections {
-        &self.inner.connections
-    }
-
-    pub(crate) fn bandwidth(&self) -> &Bandwidth {
-        &self.inner.bandwidth
-    }
-
-    /// The state of a client, created if needed.
-    pub(crate) fn client(&self, key: ClientKey) -> Arc<ClientState> {
-        self.inner.clients.get(key)
+        let settings = RequestLimits::new(config);
+        self.is_active.store(settings.is_active(), Ordering::Relaxed);
+        self.settings.store(Arc::new(settings));
+        self.bandwidth.apply(config);
     }
 
     /// Whether the peer is exempt from all limits; `None` is a unix socket.
     pub(crate) fn is_unlimited(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.settings.load().limits.exempt_address(peer.map(|peer| peer.ip()))
+        self.settings.load().exempt_address(peer.map(|peer| peer.ip()))
     }
 
     /// The client at the other end of a connection; `None` is a unix socket.
     pub(crate) fn client_at(&self, peer: Option<SocketAddr>) -> ClientKey {
-        ClientKey::of(peer.map(|peer| peer.ip()), self.inner.settings.load().prefixes)
+        ClientKey::of(peer.map(|peer| peer.ip()), self.settings.load().prefixes)
     }
 
     /// True if any per-request limit or trusted proxy is configured. If false, callers skip [`Limits::admit`] and the TCP
     /// peer is the client.
     pub(crate) fn is_active(&self) -> bool {
-        self.inner.is_active.load(Ordering::Relaxed)
+        self.is_active.load(Ordering::Relaxed)
     }
 
     /// Decides whether a request is served. `None` if no limit is active.
@@ -194,17 +132,15 @@ impl Limits {
         if !self.is_active() {
             return None;
         }
-        let settings = self.inner.settings.load();
-        let LiveSettings { prefixes, clients, limits } = &**settings;
-        let client = self.client_address(clients, request);
-        let key = ClientKey::of(client.address, *prefixes);
-        let is_exempt = limits.exempt(client);
-        if limits.is_empty() || is_exempt {
-            let permit = RequestPermit::uncounted(key, is_exempt);
+        let settings = self.settings.load();
+        let client = self.client_address(&settings.clients, request);
+        let key = ClientKey::of(client.address, settings.prefixes);
+        let is_exempt = settings.exempt(client);
+        if settings.is_empty() || is_exempt {
+            let permit = RequestPermit { key, is_exempt, _slot: None };
             return Some(Box::new(AdmissionOutcome { outcome: Ok(permit), lines: String::new() }));
         }
-        let client = self.inner.clients.get(key);
-        let (outcome, lines) = limits.admit(key, Arc::clone(&client), &self.inner.requests);
+        let (outcome, lines) = settings.admit(key, self.clients.get(key), &self.requests);
         if let Err(refusal) = &outcome
             && self.may_log(key)
         {
@@ -215,7 +151,7 @@ impl Limits {
 
     /// The client behind a request on a connection from `peer`; `None` is a unix socket.
     pub(crate) fn connection_peer(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> ConnectionPeer {
-        let settings = self.inner.settings.load();
+        let settings = self.settings.load();
         let peer = peer.map(|peer| peer.ip());
         let is_trusted = settings.clients.trusted_proxies.trusts_peer(peer);
         ConnectionPeer { address: client_address(&settings.clients, peer, headers).address, is_trusted }
@@ -223,7 +159,7 @@ impl Limits {
 
     /// The client that makes a request, and its address if that is certain and not a unix socket.
     pub(crate) fn requester(&self, request: &HttpRequest) -> (ClientKey, Option<IpAddr>) {
-        let settings = self.inner.settings.load();
+        let settings = self.settings.load();
         let peer = request.peer_addr().map(|peer| peer.ip());
         let ClientAddress { address, attribution } =
             client_address(&settings.clients, peer, request.headers());
@@ -233,35 +169,35 @@ impl Limits {
 
     /// True if a line about the client may be logged now: one a minute for each client, and a few for all of them.
     pub(crate) fn may_log(&self, client: ClientKey) -> bool {
-        self.inner.log_throttle.admits(client, Instant::now())
+        self.log_throttle.admits(client, Instant::now())
     }
 
     /// Whether connections start with a PROXY protocol header.
     pub(crate) fn proxy_protocol(&self) -> ProxyProtocol {
-        self.inner.settings.load().clients.proxy_protocol
+        self.settings.load().clients.proxy_protocol
     }
 
     /// Whether the peer is a trusted proxy.
     pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        self.inner.settings.load().clients.trusted_proxies.trusts_peer(peer.map(|peer| peer.ip()))
+        self.settings.load().clients.trusted_proxies.trusts_peer(peer.map(|peer| peer.ip()))
     }
 
     /// Counts a connection closed because of its PROXY protocol header. The client gets no answer, so the first one and
     /// every thousandth is logged as a warning.
     pub(crate) fn count_refused_proxy_header(&self, peer: &str, why: &str) {
-        log_closed(&self.inner.refused_proxy_headers, peer, why);
+        log_closed(&self.refused_proxy_headers, peer, why);
     }
 
     /// Counts a connection closed because of an HTTP/2 connection error (RFC 9113 §5.4.1).
     pub(crate) fn count_refused_frames(&self, peer: &str, why: &str) {
-        log_closed(&self.inner.refused_frames, peer, &format!("its HTTP/2 frames: {why}"));
+        log_closed(&self.refused_frames, peer, &format!("its HTTP/2 frames: {why}"));
     }
 
     fn client_address(&self, settings: &ClientsGroup, request: &HttpRequest) -> ClientAddress {
         let peer: Option<IpAddr> = request.peer_addr().map(|peer| peer.ip());
         let client = client_address(settings, peer, request.headers());
         if client.attribution == Attribution::Conflicting {
-            let (number, is_due) = self.inner.conflicting.count();
+            let (number, is_due) = self.conflicting.count();
             if is_due {
                 let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
                 log::warn!(
@@ -281,17 +217,17 @@ impl Limits {
         &self,
         peer: Option<SocketAddr>,
     ) -> Result<ClientConnectionPermit, TooManyConnections> {
-        let max = self.inner.settings.load().limits.client_connections;
+        let max = self.settings.load().client_connections;
         let (Some(max), Some(key)) = (max, self.limited_client(peer)) else {
-            return Ok(ClientConnectionPermit { client: None });
+            return Ok(None);
         };
-        let client = self.inner.clients.get(key);
-        if take(&client.connections, max) {
+        let client = self.clients.get(key);
+        if let Some(slot) = CountedSlot::take(Arc::clone(&client), |client| &client.connections, max) {
             let has = client.connections.load(Ordering::Relaxed);
-            self.inner.most_connections.fetch_max(has, Ordering::Relaxed);
-            return Ok(ClientConnectionPermit { client: Some(client) });
+            self.most_connections.fetch_max(has, Ordering::Relaxed);
+            return Ok(Some(slot));
         }
-        let (number, is_due) = self.inner.refused_clients.count();
+        let (number, is_due) = self.refused_clients.count();
         if is_due {
             log::warn!("{key} has {max} connections: another one was refused, number {number}");
         }
@@ -302,18 +238,10 @@ impl Limits {
     /// speak for many clients, for exempt clients, and for unix sockets, whose peers cannot be distinguished.
     pub(crate) fn limited_client(&self, peer: Option<SocketAddr>) -> Option<ClientKey> {
         let address = peer?.ip();
-        let settings = self.inner.settings.load();
-        let LiveSettings { clients, limits, .. } = &**settings;
-        let is_exempt = limits.exempt_address(Some(address)) || clients.trusted_proxies.trusts(address);
+        let settings = self.settings.load();
+        let is_exempt =
+            settings.exempt_address(Some(address)) || settings.clients.trusted_proxies.trusts(address);
         (!is_exempt).then(|| ClientKey::of(Some(address), settings.prefixes))
-    }
-}
-
-impl Drop for ClientConnectionPermit {
-    fn drop(&mut self) {
-        if let Some(client) = &self.client {
-            client.connections.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -330,6 +258,7 @@ fn log_closed(counter: &SampledCounter, peer: &str, why: &str) {
 mod tests {
     use super::*;
     use crate::config::{ClientsGroup, Count, RatesGroup, Toggle};
+    use crate::limits::requests::LimitExceeded;
     use actix_web::test::TestRequest;
 
     fn limits(max: u64) -> Limits {
@@ -355,7 +284,7 @@ mod tests {
         let _second = at("192.0.2.7").unwrap();
         assert!(at("192.0.2.7").is_err());
         assert!(at("192.0.2.8").is_ok(), "another client has its own limit");
-        assert_eq!(limits.counts().refused_connections, 1);
+        assert_eq!(limits.refused_clients.get(), 1);
         drop(first);
         assert!(at("192.0.2.7").is_ok());
     }
@@ -406,7 +335,8 @@ mod tests {
             limits.apply(config);
             assert_eq!([admits(&limits), admits(&limits)], expected);
         }
-        let expected = LimitCounts { clients: 1, refused_by_client_rate: 3, ..LimitCounts::default() };
-        assert_eq!(limits.counts(), expected);
+        assert_eq!(limits.clients.len(), 1);
+        let refused = [LimitExceeded::Client, LimitExceeded::Total, LimitExceeded::AtOnce];
+        assert_eq!(refused.map(|why| limits.requests.refused(why)), [3, 0, 0]);
     }
 }

@@ -10,48 +10,32 @@ use tokio::time::Instant;
 
 use crate::http::client_key::ClientKey;
 
-/// Slots of all clients. Only clients that hold or wait for one are stored. Clones are cheap and share one state.
-#[derive(Clone)]
+/// Slots of all clients. Stores at most twice as many clients as hold or wait for one.
 pub(crate) struct ClientSlots {
     each: usize,
-    refused: Arc<AtomicU64>,
-    clients: Arc<Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>>,
+    refused: AtomicU64,
+    clients: Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>,
 }
 
 /// One of a client's slots, released when dropped.
-pub(crate) struct ClientSlot {
-    // Dropped first: it refers to the semaphore, which the entry counts.
-    _permit: OwnedSemaphorePermit,
-    _entry: ClientEntry,
-}
-
-/// Keeps a client in the map; the last one of a client removes it.
-struct ClientEntry {
-    slots: ClientSlots,
-    client: ClientKey,
-    /// `None` once it is being dropped.
-    semaphore: Option<Arc<Semaphore>>,
-}
+pub(crate) type ClientSlot = OwnedSemaphorePermit;
 
 impl ClientSlots {
     /// `each` slots for every client.
     pub(crate) fn new(each: usize) -> Self {
-        Self { each, refused: Arc::default(), clients: Arc::default() }
+        Self { each, refused: AtomicU64::default(), clients: Mutex::default() }
     }
 
     /// Takes one of the client's slots, waiting until the deadline. `None` if there was none.
     pub(crate) async fn take_before(&self, deadline: Instant, client: ClientKey) -> Option<ClientSlot> {
-        let entry = self.entry(client);
-        let slot = Arc::clone(entry.semaphore.as_ref()?).acquire_owned();
-        let permit = tokio::time::timeout_at(deadline, slot).await.ok().and_then(Result::ok);
-        self.slot(permit, entry)
+        let slot = self.semaphore(client).acquire_owned();
+        let slot = tokio::time::timeout_at(deadline, slot).await.ok().and_then(Result::ok);
+        self.count_refusal(slot)
     }
 
     /// Takes one of the client's slots if there is one now.
     pub(crate) fn take(&self, client: ClientKey) -> Option<ClientSlot> {
-        let entry = self.entry(client);
-        let permit = Arc::clone(entry.semaphore.as_ref()?).try_acquire_owned().ok();
-        self.slot(permit, entry)
+        self.count_refusal(self.semaphore(client).try_acquire_owned().ok())
     }
 
     /// How often a client got no slot.
@@ -59,28 +43,20 @@ impl ClientSlots {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, permit: Option<OwnedSemaphorePermit>, entry: ClientEntry) -> Option<ClientSlot> {
-        if permit.is_none() {
+    fn count_refusal(&self, slot: Option<ClientSlot>) -> Option<ClientSlot> {
+        if slot.is_none() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Some(ClientSlot { _permit: permit?, _entry: entry })
+        slot
     }
 
-    fn entry(&self, client: ClientKey) -> ClientEntry {
+    fn semaphore(&self, client: ClientKey) -> Arc<Semaphore> {
         let mut clients = self.clients.lock();
-        let semaphore = clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        ClientEntry { slots: self.clone(), client, semaphore: Some(Arc::clone(semaphore)) }
-    }
-}
-
-impl Drop for ClientEntry {
-    fn drop(&mut self) {
-        let mut clients = self.slots.clients.lock();
-        // Under the lock, so that of two entries that are dropped at once the second one sees that it is the last.
-        self.semaphore = None;
-        if clients.get(&self.client).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
-            clients.remove(&self.client);
+        if clients.len() == clients.capacity() {
+            // Before the map grows, clients that neither hold nor wait for a slot are removed.
+            clients.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
         }
+        Arc::clone(clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(self.each))))
     }
 }
 
@@ -89,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_client_has_its_slots_and_is_removed_with_the_last() {
+    async fn each_client_has_its_own_slots() {
         let slots = ClientSlots::new(2);
         let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
         let soon = Instant::now() + std::time::Duration::from_secs(60);
@@ -103,6 +79,17 @@ mod tests {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(held);
         assert!(waiting.await.is_some());
-        assert!(slots.clients.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn clients_without_slots_are_forgotten() {
+        let slots = ClientSlots::new(1);
+        let held = slots.take(ClientKey::V4(0));
+        for client in 1..1000 {
+            assert!(slots.take(ClientKey::V4(client)).is_some());
+        }
+        assert!(slots.take(ClientKey::V4(0)).is_none(), "its slot is still held");
+        assert!(slots.clients.lock().len() < 10);
+        drop(held);
     }
 }

@@ -1,5 +1,6 @@
 //! The table of clients: a bounded cache of their state, by address or network.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -78,13 +79,26 @@ fn evict(seen: &mut LinkedHashMap<ClientKey, Arc<ClientState>, RandomState>, max
 /// Clients examined for one that may be evicted.
 const EVICT_TRIES: usize = 16;
 
-/// Increments `count` unless it is `max`.
-pub(crate) fn take(count: &AtomicUsize, max: usize) -> bool {
-    if count.fetch_add(1, Ordering::Relaxed) < max {
-        return true;
+/// One of a limited number, given back when dropped. The owner has the counter of those that are taken.
+#[derive(Debug)]
+pub(crate) struct CountedSlot<O: Deref> {
+    owner: O,
+    counter: fn(&O::Target) -> &AtomicUsize,
+}
+
+impl<O: Deref> CountedSlot<O> {
+    /// Takes one unless `max` are taken.
+    pub(crate) fn take(owner: O, counter: fn(&O::Target) -> &AtomicUsize, max: usize) -> Option<Self> {
+        let taken = counter(&owner).fetch_add(1, Ordering::Relaxed);
+        let slot = Self { owner, counter };
+        (taken < max).then_some(slot)
     }
-    count.fetch_sub(1, Ordering::Relaxed);
-    false
+}
+
+impl<O: Deref> Drop for CountedSlot<O> {
+    fn drop(&mut self) {
+        (self.counter)(&self.owner).fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

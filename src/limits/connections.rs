@@ -13,36 +13,33 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::clients::take;
+use super::clients::CountedSlot;
 use crate::telemetry::log_throttle::SampledCounter;
+use crate::telemetry::metrics::counter::Counter;
 
 /// The limit on connections, shared by all workers.
-#[derive(Clone)]
 pub(crate) struct Connections {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    max: AtomicUsize,
+    pub(crate) max: AtomicUsize,
     /// Connections above `max` that replace an evicted one which is not closed yet.
     overlap: usize,
     /// Connections beyond those that are answered with 503.
     refusing_max: usize,
     started: Instant,
-    open: AtomicUsize,
+    /// Open connections, including evicted ones that are not closed yet.
+    pub(crate) open: AtomicUsize,
     refusing: AtomicUsize,
     workers: Mutex<Vec<Arc<WorkerConnections>>>,
     eviction: Mutex<EvictionQueue>,
-    evicted: AtomicU64,
-    refused: SampledCounter,
-    too_slow: AtomicU64,
+    /// Evicted for a new connection since the start.
+    pub(crate) evicted: Counter,
+    /// Refused with 503 since the start.
+    pub(crate) refused: SampledCounter,
+    /// Responses aborted since the start because their clients received too slowly while connections ran short.
+    pub(crate) too_slow: Counter,
 }
 
 /// Counts one connection against the limit until it is dropped.
-pub(crate) struct ConnectionPermit {
-    shared: Arc<Shared>,
-    is_refusal: bool,
-}
+pub(crate) type ConnectionPermit = CountedSlot<Arc<Connections>>;
 
 /// Number of connections in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -64,27 +61,12 @@ pub(crate) enum ConnectionAdmission {
     RefuseAtOnce,
 }
 
-/// Counters of the limit on connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionCounts {
-    /// Open connections, including evicted ones that are not closed yet.
-    pub(crate) open: usize,
-    /// The limit.
-    pub(crate) max: usize,
-    /// Evicted for a new connection since the start.
-    pub(crate) evicted: u64,
-    /// Refused with 503 since the start.
-    pub(crate) refused: u64,
-    /// Responses aborted since the start because their clients received too slowly while connections ran short.
-    pub(crate) too_slow: u64,
-}
-
 impl Connections {
     /// Serves at most `max` connections. `spare` more may be open: half of them replace evicted ones that are not closed yet,
     /// half are answered with 503.
-    pub(crate) fn new(max: usize, spare: usize) -> Self {
+    pub(crate) fn new(max: usize, spare: usize) -> Arc<Self> {
         let overlap = spare / 2;
-        let shared = Shared {
+        Arc::new(Self {
             max: AtomicUsize::new(max),
             overlap,
             refusing_max: spare - overlap,
@@ -93,43 +75,39 @@ impl Connections {
             refusing: AtomicUsize::new(0),
             workers: Mutex::default(),
             eviction: Mutex::default(),
-            evicted: AtomicU64::new(0),
+            evicted: Counter::default(),
             refused: SampledCounter::default(),
-            too_slow: AtomicU64::new(0),
-        };
-        Self { shared: Arc::new(shared) }
+            too_slow: Counter::default(),
+        })
     }
 
     /// Changes the limit. Connections that are being served stay, even above it.
     pub(crate) fn set_max(&self, max: usize) {
-        self.shared.max.store(max, Ordering::Relaxed);
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Decides on one more connection. At the limit it evicts an unused one.
-    pub(crate) fn admit(&self) -> ConnectionAdmission {
-        let (shared, max) = (&self.shared, self.shared.max());
-        let permit = |is_refusal| ConnectionPermit { shared: Arc::clone(shared), is_refusal };
-        if take(&shared.open, max) {
-            return ConnectionAdmission::Serve(permit(false));
+    pub(crate) fn admit(self: &Arc<Self>) -> ConnectionAdmission {
+        let max = self.max.load(Ordering::Relaxed);
+        let open = |max| CountedSlot::take(Arc::clone(self), |all| &all.open, max);
+        let over = || open(max.saturating_add(self.overlap)).filter(|_| self.evict());
+        if let Some(permit) = open(max).or_else(over) {
+            return ConnectionAdmission::Serve(permit);
         }
-        if take(&shared.open, max.saturating_add(shared.overlap)) {
-            let taken = permit(false);
-            if self.evict() {
-                return ConnectionAdmission::Serve(taken);
-            }
+        let (number, is_due) = self.refused.count();
+        if is_due {
+            log::warn!(
+                "all {max} connections are in use: a connection was refused with 503, number {number}"
+            );
         }
-        shared.count_refusal();
-        if take(&shared.refusing, shared.refusing_max) {
-            ConnectionAdmission::Refuse(permit(true))
-        } else {
-            ConnectionAdmission::RefuseAtOnce
-        }
+        let refusing = CountedSlot::take(Arc::clone(self), |all| &all.refusing, self.refusing_max);
+        refusing.map_or(ConnectionAdmission::RefuseAtOnce, ConnectionAdmission::Refuse)
     }
 
     /// The registry for the connections of one more worker.
     pub(crate) fn add_worker(&self) -> Arc<WorkerConnections> {
         let worker = Arc::new(WorkerConnections { slots: Mutex::default() });
-        let mut workers = self.shared.workers.lock();
+        let mut workers = self.workers.lock();
         // Those of workers that have ended.
         workers.retain(|worker| Arc::strong_count(worker) > 1);
         workers.push(Arc::clone(&worker));
@@ -138,29 +116,14 @@ impl Connections {
 
     /// Whether connections run short: seven of eight are in use.
     pub(crate) fn is_short(&self) -> bool {
-        let shared = &self.shared;
-        shared.open.load(Ordering::Relaxed) >= shared.max() - shared.max() / SHORT_SHARE
-    }
-
-    pub(crate) fn count_too_slow(&self) {
-        self.shared.too_slow.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn counts(&self) -> ConnectionCounts {
-        let shared = &self.shared;
-        ConnectionCounts {
-            open: shared.open.load(Ordering::Relaxed),
-            max: shared.max(),
-            evicted: shared.evicted.load(Ordering::Relaxed),
-            refused: shared.refused.get(),
-            too_slow: shared.too_slow.load(Ordering::Relaxed),
-        }
+        let max = self.max.load(Ordering::Relaxed);
+        self.open.load(Ordering::Relaxed) >= max - max / SHORT_SHARE
     }
 
     /// Number of connections in each state, over all workers. The locks are held for a few connections at a time.
     pub(crate) fn activities(&self) -> ActivityCounts {
         let mut activities = ActivityCounts::default();
-        let workers = self.shared.workers.lock().clone();
+        let workers = self.workers.lock().clone();
         for worker in workers {
             worker.add_to(&mut activities);
         }
@@ -169,14 +132,14 @@ impl Connections {
 
     /// Milliseconds from the start to `now`.
     pub(crate) fn millis(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.shared.started);
+        let since = now.saturating_duration_since(self.started);
         since.as_secs() * 1000 + u64::from(since.subsec_millis())
     }
 
     /// Makes the least used connection close. False if all are in use.
     fn evict(&self) -> bool {
         let Some(entry) = self.choose() else { return false };
-        self.shared.evicted.fetch_add(1, Ordering::Relaxed);
+        self.evicted.add_shared(1);
         let waker = entry.waker.lock().clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -185,7 +148,7 @@ impl Connections {
     }
 
     fn choose(&self) -> Option<Arc<Entry>> {
-        let mut eviction = self.shared.eviction.lock();
+        let mut eviction = self.eviction.lock();
         eviction.next().or_else(|| {
             let start = Instant::now();
             if eviction.paused_until.is_some_and(|until| start < until) {
@@ -204,9 +167,9 @@ impl Connections {
 
     /// Searches all connections for candidates to evict: about one for every sixteen that are open.
     fn find_candidates(&self, eviction: &mut EvictionQueue, now_ms: u64) {
-        let most = CANDIDATES.max(self.shared.open.load(Ordering::Relaxed) / 16);
+        let most = CANDIDATES.max(self.open.load(Ordering::Relaxed) / 16);
         let mut candidates = BTreeMap::new();
-        for worker in &*self.shared.workers.lock() {
+        for worker in &*self.workers.lock() {
             for entry in worker.slots.lock().entries.iter().flatten() {
                 let Some(rank) = entry.evictable(now_ms) else { continue };
                 let is_full = candidates.len() >= most;
@@ -219,29 +182,6 @@ impl Connections {
             }
         }
         eviction.candidates = candidates;
-    }
-}
-
-impl Shared {
-    fn max(&self) -> usize {
-        self.max.load(Ordering::Relaxed)
-    }
-
-    fn count_refusal(&self) {
-        let (number, is_due) = self.refused.count();
-        if is_due {
-            let max = self.max();
-            log::warn!(
-                "all {max} connections are in use: a connection was refused with 503, number {number}"
-            );
-        }
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        let count = if self.is_refusal { &self.shared.refusing } else { &self.shared.open };
-        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -500,7 +440,7 @@ const SEARCH_SHARE: u32 = 10;
 mod tests {
     use super::*;
 
-    fn served(connections: &Connections) -> ConnectionPermit {
+    fn served(connections: &Arc<Connections>) -> ConnectionPermit {
         match connections.admit() {
             ConnectionAdmission::Serve(permit) => permit,
             _ => panic!("the limit is not reached"),
@@ -529,7 +469,7 @@ mod tests {
         assert!(matches!(connections.admit(), ConnectionAdmission::RefuseAtOnce));
         drop(first);
         let _again = served(&connections);
-        assert_eq!(connections.counts().refused, 2);
+        assert_eq!(connections.refused.get(), 2);
     }
 
     #[test]
@@ -552,7 +492,7 @@ mod tests {
             order.extend(gone.collect::<Vec<_>>());
         }
         assert_eq!(order, [1, 2, 0]);
-        assert_eq!(connections.counts().evicted, 3);
+        assert_eq!(connections.evicted.get(), 3);
     }
 
     #[test]

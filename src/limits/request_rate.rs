@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::config::RequestRate;
+use crate::config::{Auto, Count, RequestRate, Toggle};
 use crate::sys::gcra::{Gcra, Quota};
 
 /// A rate of requests with the name of its policy.
@@ -16,11 +16,12 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// `rate` with a burst of `burst` requests; `None`: as many as the rate names.
-    pub(crate) fn new(name: &'static str, rate: RequestRate, burst: Option<u64>) -> Self {
+    /// `rate` with a burst of `burst` requests; by default as many as the rate names. `None`: no limit.
+    pub(crate) fn new(name: &'static str, rate: &Toggle<RequestRate>, burst: &Auto<Count>) -> Option<Self> {
+        let rate = rate.given()?;
         let requests = rate.requests().max(1);
-        let quota = Quota::per(rate.span(), requests, burst.unwrap_or(requests));
-        Self { name, requests, seconds: rate.span().as_secs(), quota }
+        let quota = Quota::per(rate.span, requests, burst.given().map_or(requests, |burst| burst.get()));
+        Some(Self { name, requests, seconds: rate.span.as_secs(), quota })
     }
 
     /// Header lines for a response after which `left` requests may be made at once, and more after `wait`
@@ -76,7 +77,8 @@ mod tests {
     const NOW: u64 = u64::MAX / 3;
 
     fn rate(text: &str, burst: Option<u64>) -> Rate {
-        Rate::new("client", text.parse().unwrap(), burst)
+        let burst = burst.map_or(Auto::Auto, |burst| Auto::Given(Count::of(burst)));
+        Rate::new("client", &text.parse().unwrap(), &burst).unwrap()
     }
 
     #[test]

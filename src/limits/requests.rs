@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::clients::{ClientState, take};
-use crate::config::{Auto, ClientsGroup, Config, Count};
-use crate::http::client_key::ClientKey;
+use super::clients::{ClientState, CountedSlot};
+use crate::config::{ClientsGroup, Config, Count};
+use crate::http::client_key::{ClientKey, ClientPrefixes};
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::request_rate::{Rate, RequestBucket, seconds_up};
 use crate::sys::gcra::RateClock;
@@ -19,7 +19,9 @@ pub(crate) struct RequestLimits {
     at_once: Option<usize>,
     /// Connections of one client; `None`: no limit.
     pub(crate) client_connections: Option<usize>,
-    clients: Arc<ClientsGroup>,
+    /// Sizes of the networks that count as one client.
+    pub(crate) prefixes: ClientPrefixes,
+    pub(crate) clients: Arc<ClientsGroup>,
 }
 
 /// What is left of the total rate, and counters.
@@ -28,8 +30,8 @@ pub(crate) struct Requests {
     clock: RateClock,
     total: RequestBucket,
     refused: [AtomicU64; 3],
-    /// The highest number of concurrent requests of one client.
-    most_at_once: AtomicUsize,
+    /// The highest number of concurrent requests of one client; 0 if they are not limited.
+    pub(crate) most_at_once: AtomicUsize,
 }
 
 /// The limit that a refused request exceeds.
@@ -48,11 +50,10 @@ pub(crate) enum LimitExceeded {
 pub(crate) struct RequestPermit {
     /// The client.
     pub(crate) key: ClientKey,
-    /// State of that client; `None` if no limit needs it.
-    pub(crate) client: Option<Arc<ClientState>>,
     /// No limit applies to the client.
     pub(crate) is_exempt: bool,
-    is_counted: bool,
+    /// `None` if no limit is active.
+    pub(crate) _slot: Option<CountedSlot<Arc<ClientState>>>,
 }
 
 /// A refused request.
@@ -65,22 +66,29 @@ pub(crate) struct RateLimited {
 
 impl RequestLimits {
     pub(crate) fn new(config: &Config) -> Self {
-        let burst = |given: Auto<Count>| given.given().map(|count| count.get());
-        let (client_burst, total_burst) =
-            (burst(config.rates.client_requests_burst), burst(config.rates.total_requests_burst));
-        let (client, total) = (config.rates.client_requests.given(), config.rates.total_requests.given());
+        let (rates, clients) = (&config.rates, &config.clients);
+        let bits = |count: Count| u8::try_from(count.get()).unwrap_or(u8::MAX);
         Self {
-            client: client.map(|rate| Rate::new("client", *rate, client_burst)),
-            total: total.map(|rate| Rate::new("total", *rate, total_burst)),
-            at_once: config.rates.client_requests_at_once.given().map(|count| count.as_usize()),
-            client_connections: config.rates.client_connections.given().map(|count| count.as_usize()),
-            clients: Arc::clone(&config.clients),
+            client: Rate::new("client", &rates.client_requests, &rates.client_requests_burst),
+            total: Rate::new("total", &rates.total_requests, &rates.total_requests_burst),
+            at_once: rates.client_requests_at_once.given().map(|count| count.as_usize()),
+            client_connections: rates.client_connections.given().map(|count| count.as_usize()),
+            prefixes: ClientPrefixes {
+                v4: bits(clients.client_v4_prefix),
+                v6: bits(clients.client_v6_prefix),
+            },
+            clients: Arc::clone(clients),
         }
     }
 
-    /// Whether no limit is configured.
+    /// Whether no limit on requests is configured.
     pub(crate) fn is_empty(&self) -> bool {
         self.client.is_none() && self.total.is_none() && self.at_once.is_none()
+    }
+
+    /// Whether any limit on requests or a trusted proxy is configured.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.is_empty() || !self.clients.trusted_proxies.is_empty()
     }
 
     /// Whether the client is exempt from limits. A client that is not known for certain is not, even if its proxy is.
@@ -102,16 +110,15 @@ impl RequestLimits {
         client: Arc<ClientState>,
         requests: &Requests,
     ) -> (Result<RequestPermit, RateLimited>, String) {
-        if let Some(max) = self.at_once {
-            if !take(&client.requests, max) {
-                return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
-            }
+        let max = self.at_once.unwrap_or(usize::MAX);
+        let Some(slot) = CountedSlot::take(Arc::clone(&client), |client| &client.requests, max) else {
+            return (Err(requests.refuse(LimitExceeded::AtOnce, Duration::ZERO)), String::new());
+        };
+        if self.at_once.is_some() {
             requests.most_at_once.fetch_max(client.requests.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        let permit =
-            RequestPermit { key, client: Some(client), is_exempt: false, is_counted: self.at_once.is_some() };
         let mut lines = String::new();
-        if let (Some(rate), Some(client)) = (&self.client, &permit.client) {
+        if let Some(rate) = &self.client {
             match client.rate.take(rate, requests.clock.now()) {
                 Ok(left) => lines = rate.lines(left, rate.until_full(left)),
                 Err(wait) => return (Err(requests.refuse(LimitExceeded::Client, wait)), rate.lines(0, wait)),
@@ -122,7 +129,7 @@ impl RequestLimits {
         {
             return (Err(requests.refuse(LimitExceeded::Total, wait)), rate.lines(0, wait));
         }
-        (Ok(permit), lines)
+        (Ok(RequestPermit { key, is_exempt: false, _slot: Some(slot) }), lines)
     }
 }
 
@@ -132,29 +139,9 @@ impl Requests {
         self.refused[why as usize].load(Ordering::Relaxed)
     }
 
-    /// The highest number of concurrent requests of one client; 0 if they are not limited.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.most_at_once.load(Ordering::Relaxed)
-    }
-
     fn refuse(&self, why: LimitExceeded, wait: Duration) -> RateLimited {
         self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
         RateLimited { why, retry_after: seconds_up(wait) }
-    }
-}
-
-impl RequestPermit {
-    /// A permit that counts against no limit.
-    pub(crate) fn uncounted(key: ClientKey, is_exempt: bool) -> Self {
-        Self { key, client: None, is_exempt, is_counted: false }
-    }
-}
-
-impl Drop for RequestPermit {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.as_ref().filter(|_| self.is_counted) {
-            client.requests.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -172,7 +159,7 @@ impl LimitExceeded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RatesGroup, RequestRate, Toggle};
+    use crate::config::{Auto, RatesGroup, RequestRate, Toggle};
     use crate::limits::clients::ClientTable;
 
     fn limits(client: Option<&str>, total: Option<&str>, at_once: Option<u64>) -> RequestLimits {

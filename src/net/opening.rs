@@ -48,7 +48,7 @@ pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Op
 /// call.
 async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool) {
     let answer = rejection(TOO_MANY_CONNECTIONS, is_tls);
-    if context.limits.connections().is_short() {
+    if context.limits.connections.is_short() {
         reject_at_once(&mut socket, &answer);
     } else {
         reject(socket, &answer).await;

@@ -47,7 +47,7 @@ pub(super) fn pace_of(
 ) -> ResponsePace {
     let is_exempt = permit.map_or_else(|| limits.is_unlimited(peer), |permit| permit.is_exempt);
     match PacedResponse::of(response) {
-        Some(PacedResponse(rates)) if !is_exempt => limits.bandwidth().pace(rates.as_deref()),
+        Some(PacedResponse(rates)) if !is_exempt => limits.bandwidth.pace(rates.as_deref()),
         _ => ResponsePace::default(),
     }
 }
@@ -83,7 +83,7 @@ impl Pacer {
     /// otherwise.
     pub(super) fn begin(&mut self, pace: ResponsePace, client: ClientKey, by_kernel: bool) {
         self.finish();
-        let state = pace.client.map(|pace| (self.limits.client(client), pace));
+        let state = pace.client.map(|pace| (self.limits.clients.get(client), pace));
         let of_client = state.as_ref().map(|(state, ClientPace { rate, burst, rule })| {
             RateReservation::new(state.bandwidth.bucket(*rule), *rate, CLIENT_CHUNKS, *burst)
         });
@@ -103,7 +103,7 @@ impl Pacer {
         self.is_waiting = room.is_pending();
         if self.is_waiting && !self.was_held_back {
             self.was_held_back = true;
-            self.limits.bandwidth().count_delayed();
+            self.limits.bandwidth.delayed.add_shared(1);
         }
         room.map(|room| usize::try_from(room).unwrap_or(usize::MAX))
     }
@@ -123,7 +123,7 @@ impl Pacer {
     pub(super) fn finish(&mut self) {
         self.rates.iter_mut().flatten().for_each(RateReservation::give_back);
         if let Some(total) = &mut self.total {
-            total.give_back(self.limits.bandwidth());
+            total.give_back(&self.limits.bandwidth);
         }
         (self.was_held_back, self.is_waiting) = (false, false);
     }
@@ -132,7 +132,7 @@ impl Pacer {
         let (mut room, mut due) = (u64::MAX, 0);
         for reservation in self.rates.iter_mut().flatten() {
             if reservation.left == 0 {
-                reservation.reserve(self.limits.bandwidth().now(), pending);
+                reservation.reserve(self.limits.bandwidth.clock.now(), pending);
             }
             room = room.min(reservation.left);
             due = due.max(reservation.due);
@@ -143,7 +143,7 @@ impl Pacer {
         // Last, so that a response held back by its other limits takes no share of the total rate.
         match &mut self.total {
             Some(total) => {
-                total.poll(cx, self.limits.bandwidth(), self.client, pending).map(|left| room.min(left))
+                total.poll(cx, &self.limits.bandwidth, self.client, pending).map(|left| room.min(left))
             }
             None => Poll::Ready(room),
         }
@@ -151,11 +151,11 @@ impl Pacer {
 
     /// Waits until the moment `due` of the limits' clock.
     fn poll_until(&mut self, cx: &mut Context<'_>, due: u64) -> Poll<()> {
-        let bandwidth = self.limits.bandwidth();
-        if bandwidth.now() >= due {
+        let bandwidth = &self.limits.bandwidth;
+        if bandwidth.clock.now() >= due {
             return Poll::Ready(());
         }
-        self.timer.set(bandwidth.moment(due), Duration::ZERO);
+        self.timer.set(bandwidth.clock.instant(due), Duration::ZERO);
         self.timer.poll(cx)
     }
 }
@@ -231,7 +231,7 @@ impl TotalReservation {
         let is_short = self.left == 0 || (self.left <= self.last_grant && self.left < pending);
         if is_short && self.ticket.is_none() {
             let wanted = pending.saturating_sub(self.left).max(1);
-            match bandwidth.total.request(bandwidth.now(), client, wanted, cx.waker()) {
+            match bandwidth.total.request(bandwidth.clock.now(), client, wanted, cx.waker()) {
                 RateGrant::Granted(bytes) => self.left += bytes,
                 RateGrant::Waiting(ticket) => self.ticket = Some(ticket),
             }

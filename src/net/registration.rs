@@ -19,7 +19,7 @@ impl WorkerRegistration {
     pub(super) fn new(context: &Rc<WorkerContext>, now: Instant) -> Self {
         Self {
             context: Rc::clone(context),
-            slot: context.connections.add(context.limits.connections().millis(now)),
+            slot: context.connections.add(context.limits.connections.millis(now)),
         }
     }
 
@@ -36,7 +36,7 @@ impl WorkerRegistration {
     /// Records that the connection has been waiting for a request since `since`, and that it may be woken in order to
     /// close.
     pub(super) fn await_request(&self, cx: &Context<'_>, since: Instant) {
-        self.slot.set_idle(cx, self.context.limits.connections().millis(since));
+        self.slot.set_idle(cx, self.context.limits.connections.millis(since));
     }
 }
 

@@ -85,7 +85,7 @@ impl ReceiveRate {
         let is_enforced = self.waited >= settings.min_rate_after.get() && connections.is_short();
         let is_slow = is_enforced && untaken().is_some_and(|untaken| self.is_below(min_rate.get(), untaken));
         if is_slow {
-            connections.count_too_slow();
+            connections.too_slow.add_shared(1);
         }
         is_slow
     }

@@ -60,7 +60,7 @@ impl<S> Worker<S> {
         let bulk_scheduler = Rc::new(BulkScheduler::new(&config.sending));
         let context = WorkerContext {
             files,
-            connections: limits.connections().add_worker(),
+            connections: limits.connections.add_worker(),
             limits,
             metrics: metrics.worker(),
             check_interval: Cell::new(check_interval(&config)),

@@ -152,7 +152,7 @@ fn concerns_one_connection(error: Errno) -> bool {
 
 /// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.
 fn admit<S: AppService>(worker: &Rc<Worker<S>>, mut socket: Socket, tls: Option<Arc<Tls>>, busy: &Rc<[u8]>) {
-    match worker.context.limits.connections().admit() {
+    match worker.context.limits.connections.admit() {
         ConnectionAdmission::Serve(permit) => {
             spawn_with(permit, opening::serve(Rc::clone(worker), socket, tls));
         }

@@ -57,7 +57,7 @@ impl Components {
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
-        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source);
+        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source.name());
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);

@@ -15,7 +15,7 @@ pub(super) fn start(site: &SiteSettings, access_log: AccessLog, reloads: &Reload
     let mut tasks = JoinSet::new();
     tasks.spawn_local(maintain_files(site.files.clone(), reloads.clone()));
     tasks.spawn_local(maintain_access_log(access_log, reloads.clone()));
-    tasks.spawn_local(async move { limits.bandwidth().share().await });
+    tasks.spawn_local(async move { limits.bandwidth.share().await });
     tasks
 }
 

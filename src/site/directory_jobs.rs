@@ -37,7 +37,7 @@ pub struct DirectoryJobs {
     /// The part of them for archives: a listing takes little time, an archive as long as its client reads.
     for_archives: Arc<Semaphore>,
     /// The part of them for one client: a slow client must not take them all.
-    pub(crate) for_client: ClientSlots,
+    pub(crate) for_client: Arc<ClientSlots>,
     /// Listings and archives rejected since the start because all slots were taken.
     pub(crate) refused: Arc<AtomicU64>,
     listing: Arc<BlockingPool>,
@@ -59,7 +59,7 @@ impl DirectoryJobs {
             dotfiles: config.site.dotfiles,
             permits: Arc::new(Semaphore::new(at_once)),
             for_archives: Arc::new(Semaphore::new((at_once - at_once.div_ceil(LISTINGS_SHARE)).max(1))),
-            for_client: ClientSlots::new((at_once / CLIENT_SHARE).max(1)),
+            for_client: Arc::new(ClientSlots::new((at_once / CLIENT_SHARE).max(1))),
             refused: Arc::default(),
             listing: pool("pagecast-list")?,
             archiving: pool("pagecast-pack")?,

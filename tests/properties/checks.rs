@@ -68,7 +68,7 @@ pub(crate) fn request_rate(bytes: &[u8]) {
     let Some(rate) = str::from_utf8(bytes).ok().and_then(|text| text.parse::<RequestRate>().ok()) else {
         return;
     };
-    assert!(!rate.span().is_zero());
+    assert!(!rate.span.is_zero());
     assert_eq!(rate.to_string().parse(), Ok(rate));
 }
 

@@ -12,6 +12,7 @@ use super::metric::{Metric, MetricKind, Series, limit_of};
 use crate::admin::readings::Readings;
 use crate::config::RequestRate;
 use crate::lifecycle::handover;
+use crate::limits::requests::LimitExceeded;
 use crate::telemetry::metrics::kind::{ProtocolViolation, RejectedHead};
 use crate::telemetry::metrics::outcome::ExchangeOutcome;
 
@@ -94,7 +95,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Connections and clients
     Gauge "pagecast_connections" "Open connections.":
-        "connections" => now.connections.open, max now.connections.max;
+        "connections" => now.client_limits.connections.open.load(Relaxed),
+            max now.client_limits.connections.max.load(Relaxed);
     Gauge "pagecast_connections_by_state" "Connections by state.":
         [state = "handshaking"] => now.activities.handshaking,
         [state = "reading"] => now.activities.reading,
@@ -102,26 +104,26 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [state = "idle"] => now.activities.idle,
         [state = "closing"] => now.activities.closing;
     Counter "pagecast_connections_evicted" "Idle connections closed to make room for new ones.":
-        "closed.idle" => now.connections.evicted;
+        "closed.idle" => now.client_limits.connections.evicted.get();
     Gauge "pagecast_admin_connections" "Open connections to the admin port.":
         "admin_connections" => now.server.connections.taken(), max now.server.connections.max;
     Gauge "pagecast_admin_watches" "Those of them that subscribe to the dashboard's events.":
         "admin_watches" => now.server.watches.taken(), max now.server.watches.max;
     Gauge "pagecast_clients" "Remembered clients.":
-        "clients" => now.client_limits.clients, max now.config.clients.clients.get();
+        "clients" => now.client_limits.clients.len(), max now.config.clients.clients.get();
     Gauge "pagecast_client_connections"
         "Highest number of connections of one client since the start, if they are limited.":
-        => now.client_limits.most_connections,
+        => now.client_limits.most_connections.load(Relaxed),
                 max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
     Gauge "pagecast_client_requests_at_once"
         "Highest number of requests of one client under way since the start, if they are limited.":
-        => now.client_limits.most_requests,
+        => now.client_limits.requests.most_at_once.load(Relaxed),
                 max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
     Gauge "pagecast_head_bytes" "Longest request head since the start.":
         => &now.totals.longest_head, max now.config.requests.head_bytes.get();
     Counter "pagecast_client_contradictions"
         "Requests whose Forwarded and X-Forwarded-For name different clients.":
-        "contradictions" => now.client_limits.contradictions;
+        "contradictions" => now.client_limits.conflicting.get();
 
     // HTTP/2
     Gauge "pagecast_http2_connections" "Open HTTP/2 connections.":
@@ -139,12 +141,13 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Limits
     Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit.":
-        [limit = "connections"] "refused.connections" => now.connections.refused,
-        [limit = "client_connections"] "refused.client_connections" => now.client_limits.refused_connections,
-        [limit = "client_requests"] "refused.client_requests" => now.client_limits.refused_by_client_rate,
+        [limit = "connections"] "refused.connections" => now.client_limits.connections.refused.get(),
+        [limit = "client_connections"] "refused.client_connections" => now.client_limits.refused_clients.get(),
+        [limit = "client_requests"] "refused.client_requests"
+            => now.client_limits.requests.refused(LimitExceeded::Client),
         [limit = "client_requests_at_once"] "refused.client_requests_at_once"
-            => now.client_limits.refused_at_once,
-        [limit = "total_requests"] "refused.total_requests" => now.client_limits.refused_by_total_rate,
+            => now.client_limits.requests.refused(LimitExceeded::AtOnce),
+        [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
             => now.server.site.directories.for_client.refused(),
@@ -155,14 +158,15 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "head_timeout"] problem "refused.head_timeout"
             => &now.totals.rejected_heads[RejectedHead::TooSlow as usize],
         [limit = "stall_timeout"] => now.totals.of_outcome(ExchangeOutcome::Stalled),
-        [limit = "min_rate"] "closed.too_slow" => now.connections.too_slow,
+        [limit = "min_rate"] "closed.too_slow" => now.client_limits.connections.too_slow.get(),
         [limit = "http2_resets"] "refused.http2_resets"
             => &now.totals.http2.violations[ProtocolViolation::Resets as usize],
         [limit = "http2_frames"] "refused.http2_frames"
             => &now.totals.http2.violations[ProtocolViolation::Frames as usize],
-        [limit = "login_attempts"] "access.limited" problem "refused.login_attempts" => now.access.limited,
+        [limit = "login_attempts"] "access.limited" problem "refused.login_attempts"
+            => now.access.counters().limited.get(),
         [limit = "password_checks"] "access.checks_refused" problem "refused.password_checks"
-            => now.access.checks.refused,
+            => now.access.checks().refused.get(),
         [limit = "access_log_queue"] => now.access_log.dropped;
     Counter "pagecast_rejections" "Requests or connections rejected for their contents.":
         [reason = "malformed_head"] problem "refused.malformed_heads"
@@ -171,7 +175,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
             => &now.totals.http2.violations[ProtocolViolation::Malformed as usize],
         [reason = "suspicious_query"] "refused.suspicious_queries"
             => now.server.site.https_policy.suspicious(),
-        [reason = "proxy_header"] "refused.proxy_headers" => now.client_limits.proxy_headers_refused,
+        [reason = "proxy_header"] "refused.proxy_headers" => now.client_limits.refused_proxy_headers.get(),
         [reason = "admin_token"] => now.server.auth.wrong_tokens.get() + now.server.auth.too_many.get(),
         [reason = "admin_page"] "refused.admin_pages" => now.server.auth.foreign_pages.get();
     Hidden:
@@ -186,9 +190,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [of = "client"] => limit_of(&now.config.rates.rate_client, |rate| rate.get() as f64),
         [of = "total"] => limit_of(&now.config.rates.rate_total, |rate| rate.get() as f64);
     Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth rate.":
-        "bandwidth.held_back" => now.bandwidth.held_back;
+        "bandwidth.held_back" => now.client_limits.bandwidth.delayed.get();
     Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total rate.":
-        "bandwidth.waiting" => now.bandwidth.waiting;
+        "bandwidth.waiting" => now.client_limits.bandwidth.total.waiting();
     Gauge "pagecast_timeout_seconds" "Configured timeouts.":
         [wait = "tls_handshake"] => now.config.tls.tls_handshake_timeout.get().as_secs_f64(),
         [wait = "head"] => now.config.connections.head_timeout.get().as_secs_f64(),
@@ -275,21 +279,21 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Access control
     Counter "pagecast_logins_granted" "Accepted links, tokens and passwords.":
-        [way = "link"] "access.granted.link" => now.access.granted.link,
-        [way = "bearer"] "access.granted.bearer" => now.access.granted.bearer,
-        [way = "basic"] "access.granted.basic" => now.access.granted.basic;
+        [way = "link"] "access.granted.link" => now.access.counters().granted.link.get(),
+        [way = "bearer"] "access.granted.bearer" => now.access.counters().granted.bearer.get(),
+        [way = "basic"] "access.granted.basic" => now.access.counters().granted.basic.get();
     Counter "pagecast_logins_refused" "Refused links, tokens and passwords.":
-        [way = "link"] "access.denied.link" problem "refused.logins" => now.access.denied.link,
-        [way = "bearer"] "access.denied.bearer" problem "refused.logins" => now.access.denied.bearer,
-        [way = "basic"] "access.denied.basic" problem "refused.logins" => now.access.denied.basic;
+        [way = "link"] "access.denied.link" problem "refused.logins" => now.access.counters().denied.link.get(),
+        [way = "bearer"] "access.denied.bearer" problem "refused.logins" => now.access.counters().denied.bearer.get(),
+        [way = "basic"] "access.denied.basic" problem "refused.logins" => now.access.counters().denied.basic.get();
     Counter "pagecast_logins_missing" "Requests for protected paths without credentials.":
-        "access.nothing_shown" => now.access.nothing_shown;
+        "access.nothing_shown" => now.access.counters().nothing_shown.get();
     Gauge "pagecast_password_checks" "Password checks under way.":
-        "access.checks" => now.access.checks.under_way, max now.access.checks.limit;
+        "access.checks" => now.access.checks().under_way(), max now.access.checks().threads;
     Gauge "pagecast_password_checks_waiting" "Password checks that wait for a thread.":
-        "access.checks_waiting" => now.access.checks.waiting;
+        "access.checks_waiting" => now.access.checks().waiting.load(Relaxed);
     Counter "pagecast_password_check_waits" "Password checks that had to wait.":
-        "access.check_waits" => now.access.checks.waits;
+        "access.check_waits" => now.access.checks().waits.get();
 
     // Access log
     Counter "pagecast_access_log_written" "Access log lines written.":
@@ -309,7 +313,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes.":
         "memory.bytes" => now.limits.memory_bytes;
     Hidden:
-        "memory.source" => now.limits.memory_source.to_string().as_str(),
+        "memory.source" => now.limits.memory_source.name(),
         "process" => now.process.is_none().then_some(serde_json::Value::Null);
     Gauge "process_resident_memory_bytes" "Resident memory, pages of files included.":
         "process.resident_bytes" => now.process.map(|process| process.resident_bytes);
@@ -336,7 +340,7 @@ pub(crate) static PROCESS_METRICS: &[Metric] = metrics! { now:
 };
 
 fn per_second(rate: &RequestRate) -> f64 {
-    rate.requests() as f64 / rate.span().as_secs_f64()
+    rate.requests() as f64 / rate.span.as_secs_f64()
 }
 
 #[cfg(test)]

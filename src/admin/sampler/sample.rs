@@ -1,5 +1,6 @@
 //! Numbers at one moment, as far as the dashboard compares them with earlier ones.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::figures::rounded;
@@ -50,7 +51,7 @@ impl Sample {
                 }
             }
         }
-        let connections = readings.connections.open as u64;
+        let connections = readings.client_limits.connections.open.load(Ordering::Relaxed) as u64;
         Self { at, totals: readings.totals.clone(), lookups, connections, problems }
     }
 

@@ -8,11 +8,7 @@ use super::lines::LineError;
 use super::passwords::{self, Passwords};
 use super::signing_keys::{self, SigningKeys};
 use super::tokens::{self, Tokens};
-use crate::config::error::ConfigError;
-use crate::config::file_reader::FileReader;
-use crate::config::own_path::OwnPath;
-use crate::config::settings_table::Config;
-use crate::config::toggle::Toggle;
+use crate::config::{Config, ConfigError, FileReader, OwnPath, Toggle};
 
 /// Contents of the credential files. Empty for files that are not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

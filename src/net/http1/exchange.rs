@@ -36,7 +36,7 @@ impl Http1Connection {
         let ParsedHead { request, is_http10, is_head, .. } = head;
         let mut response = self.call(app, request).await;
         let permit = self.take_permit(&mut response);
-        if self.context().limits.bandwidth().is_limited() || self.queue.is_paced() {
+        if self.context().limits.bandwidth.is_limited() || self.queue.is_paced() {
             let pace = pace_of(&self.context().limits, &response, permit.as_ref(), self.socket.peer);
             self.set_pace(pace).await?;
         }

@@ -67,7 +67,7 @@ impl Http1Connection {
         let is_too_slow = (sent > 0 || is_checked)
             && self.receive_rate.is_too_slow(
                 &context.settings().connections,
-                context.limits.connections(),
+                &context.limits.connections,
                 || self.socket.untaken(),
             );
         if is_too_slow { Poll::Ready(Err(SendError::TooSlow)) } else { Poll::Pending }

@@ -118,7 +118,7 @@ impl Http2Connection {
         if self.stall.as_mut().is_some_and(is_stalled) || self.is_blocked(now, stall_timeout) {
             return Some(SendError::Stalled);
         }
-        let connections = self.shared.worker.limits.connections();
+        let connections = &self.shared.worker.limits.connections;
         let is_too_slow = self.receive_rate.is_too_slow(settings, connections, || untaken);
         is_too_slow.then_some(SendError::TooSlow)
     }

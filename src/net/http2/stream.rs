@@ -159,7 +159,7 @@ impl Stream {
     /// The pacer of a response with a limited rate.
     fn pacer(&self, response: &Response<BoxBody>, permit: Option<&RequestPermit>) -> Option<CountedPacer> {
         let ConnectionContext { worker, bucket, peer, paced, .. } = &*self.open.connection;
-        if !worker.limits.bandwidth().is_limited() {
+        if !worker.limits.bandwidth.is_limited() {
             return None;
         }
         let pace = pace_of(&worker.limits, response, permit, *peer);
