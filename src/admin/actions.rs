@@ -49,10 +49,10 @@ pub(super) async fn purge(server: Arc<ServerContext>, request: HttpRequest) -> H
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
     let (files, wanted) = (server.warmup.files(), globs.clone());
-    let Some(found) = run_on_own_thread(move || files.purge_request(&wanted)).await else {
+    let Some(purging) = run_on_own_thread(move || files.purge(&wanted)).await else {
         return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
-    let purged = server.warmup.files().purge(found).await;
+    let purged = purging.await;
     log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
     respond::json(StatusCode::OK, &purged)
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::ready;
 use std::pin::pin;
+use std::rc::Rc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -16,7 +17,7 @@ use super::sampler::{Sampler, Subscriber};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 
 /// Sends events until the `listener` closes.
-pub(super) async fn events((sampler, listener): (Sampler, Lifecycle), _: HttpRequest) -> HttpResponse {
+pub(super) async fn events((sampler, listener): (Rc<Sampler>, Lifecycle), _: HttpRequest) -> HttpResponse {
     let Some(subscriber) = sampler.subscribe() else {
         let mut refused = text(StatusCode::SERVICE_UNAVAILABLE, "Too many dashboards are open.\n");
         refused.headers_mut().insert(RETRY_AFTER, 5.into());

@@ -79,14 +79,14 @@ async fn serve(
     lifecycle: Lifecycle,
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
-    let sampler = Sampler::new(Arc::clone(&context));
+    let sampler = Rc::new(Sampler::new(Arc::clone(&context)));
     let service = build_service(&context, &sampler, &lifecycle, listener.address()).await;
     let (service, queue) = match service.and_then(|service| Ok((service, AcceptQueue::new(listener)?))) {
         Ok(ready) => ready,
         Err(error) => return drop(started.send(Err(error))),
     };
     let _ = started.send(Ok(()));
-    let finder = sampler.clone();
+    let finder = Rc::clone(&sampler);
     actix_rt::spawn(async move { sampler.run().await });
     actix_rt::spawn(async move { finder.find_busy_files().await });
     accept_until_closing(&service, queue, &context.connections, &lifecycle).await;
@@ -97,7 +97,7 @@ async fn serve(
 /// Builds the App: `address` is that of the listener, `None` for a unix socket.
 async fn build_service(
     context: &Arc<ServerContext>,
-    sampler: &Sampler,
+    sampler: &Rc<Sampler>,
     lifecycle: &Lifecycle,
     address: Option<SocketAddr>,
 ) -> io::Result<Rc<impl Service<(Stream, Option<SocketAddr>), Error: Display> + use<>>> {
@@ -110,7 +110,7 @@ async fn build_service(
         .configure(|app| context.health.configure(app))
         .configure(|app| add_routes(app, context))
         .configure(|app| {
-            route(app, "/events", Allow::Get, &(sampler.clone(), lifecycle.clone()), events::events);
+            route(app, "/events", Allow::Get, &(Rc::clone(sampler), lifecycle.clone()), events::events);
         })
         .configure(dashboard::configure)
         .default_service(web::to(HttpResponse::NotFound));

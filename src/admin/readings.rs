@@ -6,13 +6,14 @@ use super::context::ServerContext;
 use super::process::{Process, ProcessUsage};
 use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
-use crate::files::FileGauges;
+use crate::files::WorkCounts;
+use crate::files::reads::ReadCounts;
 use crate::lifecycle::reload::Reloads;
 use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::limits::client_limits::Limits;
 use crate::limits::connections::ActivityCounts;
 use crate::net::tls::config::TlsCounts;
-use crate::telemetry::access_log::counters::AccessLogCounts;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::counts::MetricCounts;
 
 /// The numbers at one moment.
@@ -25,13 +26,17 @@ pub(crate) struct Readings {
     pub(crate) reloads: Reloads,
     pub(crate) warming: WarmupCounts,
     pub(crate) totals: MetricCounts,
-    pub(crate) access_log: AccessLogCounts,
+    pub(crate) access_log: Arc<AccessLog>,
     /// `None` without TLS.
     pub(crate) tls: Option<TlsCounts>,
     pub(crate) access: Authenticator,
     pub(crate) client_limits: Limits,
     pub(crate) activities: ActivityCounts,
-    pub(crate) files: FileGauges,
+    /// Reads of cold pages.
+    pub(crate) reads: ReadCounts,
+    /// Background tasks: checksums and compressions.
+    pub(crate) digesting: WorkCounts,
+    pub(crate) compressing: WorkCounts,
     /// `None` without `/proc`.
     pub(crate) process: Option<Process>,
     /// CPU time and open files of the process, read when needed first. `None` without `/proc`.
@@ -48,12 +53,14 @@ impl Readings {
             reloads: *server.reloader.counts.lock(),
             warming: *server.warmup.progress.lock(),
             totals: server.metrics.totals(),
-            access_log: server.reloader.targets.access_log.counts(),
+            access_log: Arc::clone(&server.reloader.targets.access_log),
             tls: server.tls.as_ref().map(|tls| tls.counts()),
             access: server.site.authenticator.clone(),
             client_limits: server.site.limits.clone(),
             activities: server.site.limits.connections.activities(),
-            files: FileGauges::of(&server.files),
+            reads: server.files.shared.reads.counts(),
+            digesting: server.files.shared.digesting.counts(),
+            compressing: server.files.shared.encoding.counts(),
             process: Process::read(),
             usage: LazyLock::new(ProcessUsage::read),
             server: Arc::clone(server),

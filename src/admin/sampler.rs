@@ -9,7 +9,6 @@ mod snapshot;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,15 +26,10 @@ use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// Sends a snapshot once a second to all subscribers. Lives on the admin thread; clones share the state.
+/// Sends a snapshot once a second to all subscribers. Lives on the admin thread.
 ///
 /// Decision: docs/decisions/038-dashboard-sampler.md.
-#[derive(Clone)]
 pub(crate) struct Sampler {
-    inner: Rc<Inner>,
-}
-
-struct Inner {
     server: Arc<ServerContext>,
     snapshots: watch::Sender<Bytes>,
     history: RefCell<SampleHistory>,
@@ -61,9 +55,7 @@ pub(crate) struct Subscriber {
 
 impl Sampler {
     pub(crate) fn new(server: Arc<ServerContext>) -> Self {
-        let snapshots = watch::Sender::new(Bytes::new());
-        let inner = Inner { server, snapshots, history: RefCell::default() };
-        Self { inner: Rc::new(inner) }
+        Self { server, snapshots: watch::Sender::new(Bytes::new()), history: RefCell::default() }
     }
 
     /// Samples once a second for as long as it is polled.
@@ -72,27 +64,22 @@ impl Sampler {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.inner.sample();
+            self.sample();
         }
     }
 
     /// Finds the files with the most requests, for as long as it is polled and there are subscribers.
     pub(crate) async fn find_busy_files(&self) {
         loop {
-            let mut snapshots = self.inner.snapshots.subscribe();
-            // Waits for a receiver besides this one.
-            while self.inner.snapshots.receiver_count() < 2 {
-                if snapshots.changed().await.is_err() {
-                    return;
-                }
+            while self.snapshots.receiver_count() == 0 {
+                tokio::time::sleep(EVERY).await;
             }
-            drop(snapshots);
-            let (files, started) = (self.inner.server.warmup.files(), Instant::now());
+            let (files, started) = (self.server.warmup.files(), Instant::now());
             let Some(busiest) = run_on_own_thread(move || files.busiest_names(BUSY_FILES)).await else {
                 continue;
             };
             let took = started.elapsed();
-            self.inner.history.borrow_mut().busy.put(busiest, Instant::now());
+            self.history.borrow_mut().busy.put(busiest, Instant::now());
             // With millions of names, reading them takes at most a hundredth of the time.
             tokio::time::sleep(FIND_EVERY.max(took * 100)).await;
         }
@@ -100,19 +87,17 @@ impl Sampler {
 
     /// Adds a subscriber. `None` if there are too many.
     pub(crate) fn subscribe(&self) -> Option<Subscriber> {
-        let slot = self.inner.server.watches.take()?;
-        let mut snapshots = self.inner.snapshots.subscribe();
+        let slot = self.server.watches.take()?;
+        let mut snapshots = self.snapshots.subscribe();
         snapshots.mark_unchanged();
-        let points = &self.inner.history.borrow().points;
+        let points = &self.history.borrow().points;
         let history = Some(event(
             "history",
             &serde_json::json!({ "every_ms": EVERY.as_millis() as u64, "points": points }),
         ));
         Some(Subscriber { snapshots, history, _slot: slot })
     }
-}
 
-impl Inner {
     fn sample(&self) {
         let readings = Readings::new(&self.server);
         let series = all_series(&readings);

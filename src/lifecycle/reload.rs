@@ -30,7 +30,7 @@ use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
 use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::logger;
 
 /// Requests for a reload. Cheap to clone. A request that arrives before an equal one was begun is merged with it.
@@ -64,7 +64,7 @@ pub(crate) struct ReloadTargets {
     pub(crate) warmup: Warmup,
     /// `None` if TLS is off.
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) access_log: AccessLog,
+    pub(crate) access_log: Arc<AccessLog>,
     pub(crate) workers: WorkerUpdates<SiteSettings>,
 }
 
@@ -315,9 +315,8 @@ impl Reloader {
     }
 
     async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
-        let log = self.targets.access_log.clone();
         let (old, new) = (before.clone(), config.clone());
-        let prepare = move || log.prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
+        let prepare = move || AccessLog::prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
         let prepared = self.blocking(prepare).await?;
         self.targets.access_log.apply(config, prepared).map_err(conflict)
     }
@@ -357,7 +356,7 @@ impl Reloader {
         job: impl FnOnce() -> Result<T, ConfigErrors> + Send + 'static,
     ) -> Result<T, ConfigErrors> {
         // The panic hook has logged the panic.
-        let panicked = |_| Err(ConfigError::Conflict("it could not be read".to_owned()).into());
+        let panicked = |_| Err(vec![ConfigError::Conflict("it could not be read".to_owned())].into());
         self.disk.run(job).await.unwrap_or_else(panicked)
     }
 }
@@ -372,7 +371,7 @@ fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, Conf
 }
 
 fn conflict(error: io::Error) -> ConfigErrors {
-    ConfigError::Conflict(error.to_string()).into()
+    vec![ConfigError::Conflict(error.to_string())].into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::files::read_exact::read_full;
 use crate::files::reads::{PendingRead, ReadRequest};
-use crate::files::residency::{self, RECENT_MS, Residency};
+use crate::files::residency::{self, RECENT_MS};
 use crate::files::window::{BATCH, WINDOW};
 use crate::http::client_key::ClientKey;
 use crate::net::{SendError, Window, WorkerContext, distance};
@@ -83,7 +82,7 @@ impl ResidencyCursor {
     ) -> Poll<Result<(), SendError>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(Ok(())) };
         let done = ready!(Pin::new(&mut **reading).poll(cx));
-        let range = reading.range().clone();
+        let range = reading.range.clone();
         self.reading = None;
         let read_at = done.map_err(|error| match error.raw_os_error() {
             Some(libc::EFAULT) => SendError::Changed,
@@ -131,7 +130,7 @@ impl ResidencyCursor {
         let (asset, start) = (window.asset.id, window.range.start);
         context.metrics.counts.cold_windows.add(1);
         let in_advance = self.ahead.take().filter(|ahead| ahead.asset == asset);
-        let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range().contains(&start));
+        let known = in_advance.and_then(|ahead| ahead.reading).filter(|read| read.range.contains(&start));
         let reading = known.map(PendingRead::restart);
         let reading = reading.unwrap_or_else(|| self.read(context, client, window, start));
         self.reading = Some(Box::new(reading));
@@ -152,13 +151,13 @@ impl ResidencyCursor {
         let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
         let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
         let reading = context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next });
-        self.cold_bytes += reading.range().end.saturating_sub(reading.range().start);
+        self.cold_bytes += reading.range.end.saturating_sub(reading.range.start);
         reading
     }
 
     /// Since when the disk has not delivered the window. `None` if there is no read.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.reading.as_ref().map(|reading| reading.since())
+        self.reading.as_ref().map(|reading| reading.since)
     }
 
     /// Returns and resets the number of bytes requested from the disk.
@@ -237,7 +236,7 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
     }
     let Some(handle) = &window.handle else { return false };
     let mut scratch = context.scratch.borrow_mut();
-    if residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) == Residency::Cold {
+    if !residency::probe(handle.storage(), handle.fd(), range.clone(), &mut scratch) {
         return false;
     }
     // Entering its pages into the page table makes the next check cheaper. Files of network file systems have no
@@ -267,6 +266,6 @@ pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> R
     let Some(handle) = &window.handle else {
         return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
     };
-    let filled = read_full(handle.storage(), handle.fd(), buffer, start).map_err(SendError::Disk)?;
+    let filled = handle.storage().read_full(handle.fd(), buffer, start).map_err(SendError::Disk)?;
     if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

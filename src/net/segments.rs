@@ -13,7 +13,6 @@ use futures_util::stream;
 
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
-use crate::files::read_exact::read_full;
 use crate::http::target::SitePath;
 
 /// One part of a body.
@@ -126,7 +125,9 @@ fn read(window: &Window) -> io::Result<Bytes> {
     };
     let length = usize::try_from(window.range.end - window.range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
-    let filled = read_full(handle.storage(), handle.fd(), &mut bytes, window.range.start)
+    let filled = handle
+        .storage()
+        .read_full(handle.fd(), &mut bytes, window.range.start)
         .map_err(|error| failed(error.kind(), &error))?;
     if filled < length || !handle.is_unchanged().unwrap_or(false) {
         return Err(failed(io::ErrorKind::StaleNetworkFileHandle, &"it has changed"));

@@ -19,7 +19,7 @@ use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
 /// What exists before the workers start.
@@ -31,7 +31,7 @@ pub(super) struct Components {
 }
 
 /// Writes what is left of the access log when dropped.
-pub(super) struct FlushLogOnDrop(pub(super) AccessLog);
+pub(super) struct FlushLogOnDrop(pub(super) Arc<AccessLog>);
 
 impl Drop for FlushLogOnDrop {
     fn drop(&mut self) {
@@ -57,7 +57,7 @@ impl Components {
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
-        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source.name());
+        log::info!("memory: {} MiB {}", limits.memory.bytes >> 20, limits.memory.source.name());
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);

@@ -1,5 +1,6 @@
 //! Tasks that run beside the workers for as long as the server does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -7,10 +8,14 @@ use tokio::task::JoinSet;
 use crate::files::Files;
 use crate::lifecycle::ReloadRequests;
 use crate::site::settings::SiteSettings;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 
 /// Starts the periodic work on files, the access log and bandwidth shares. It ends when the tasks are dropped.
-pub(super) fn start(site: &SiteSettings, access_log: AccessLog, reloads: &ReloadRequests) -> JoinSet<()> {
+pub(super) fn start(
+    site: &SiteSettings,
+    access_log: Arc<AccessLog>,
+    reloads: &ReloadRequests,
+) -> JoinSet<()> {
     let limits = site.limits.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn_local(maintain_files(site.files.clone(), reloads.clone()));
@@ -40,12 +45,12 @@ async fn maintain_files(files: Files, reloads: ReloadRequests) {
 }
 
 /// Reopens the access log on request, and logs once a second how many of its lines were lost.
-async fn maintain_access_log(access_log: AccessLog, reloads: ReloadRequests) {
+async fn maintain_access_log(access_log: Arc<AccessLog>, reloads: ReloadRequests) {
     let mut ticks = ticks();
     let logging_losses = async {
         loop {
             ticks.tick().await;
-            access_log.report_losses(Instant::now());
+            access_log.report_losses(Some(Instant::now()));
         }
     };
     let reopening = async {

@@ -36,7 +36,7 @@ pub(crate) fn choose(
     let wanted = accepted.best(variants.possible()).filter(|_| may_begin);
     if let Some(wanted) = wanted
         && choice != EncodingChoice::Encoded(wanted)
-        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.with_sidecars().has(encoding))
+        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.sidecar(encoding).is_some())
     {
         files.start_encoding(asset, wanted);
     }
@@ -97,11 +97,7 @@ pub(crate) async fn open(
     if asset.is_on_heap() {
         return Ok(None);
     }
-    let handle = match files.open_handle(asset) {
-        Some(handle) => Some(handle),
-        None => files.handle(asset).await?,
-    };
-    match handle {
+    match files.handle(asset).await? {
         Some(handle) if !handle.is_unchanged().unwrap_or(false) => Err(Unavailable::Changed),
         None if is_copied(request) => Err(Unavailable::Busy),
         handle => Ok(handle),

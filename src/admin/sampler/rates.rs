@@ -13,13 +13,13 @@ use crate::telemetry::metrics::transfers::Transfer;
 /// Downloads seen in the last second.
 #[derive(Default)]
 pub(super) struct Downloads {
-    seen: HashMap<Key, LastCount>,
+    /// By the address of the transfer.
+    seen: HashMap<usize, LastCount>,
 }
 
-/// Identifies a transfer: start, client, path.
-type Key = (Instant, String, String);
-
 struct LastCount {
+    /// Keeps the address from being used again.
+    _transfer: Arc<Transfer>,
     at: Instant,
     sent: u64,
     rate: f64,
@@ -47,10 +47,9 @@ impl Downloads {
         let mut seen = HashMap::with_capacity(transfers.len());
         let mut downloads = Vec::with_capacity(transfers.len());
         for transfer in transfers {
-            let client = transfer.client.to_string();
             let path = transfer.path.as_ref();
             let path = path.map(|path| format!("/{}", String::from_utf8_lossy(path.as_bytes())));
-            let key = (transfer.started, client.clone(), path.clone().unwrap_or_default());
+            let key = Arc::as_ptr(&transfer).addr();
             let (age, sent) = (now.saturating_duration_since(transfer.started), transfer.sent.get());
             let rate = match self.seen.get(&key) {
                 Some(before) => before.rate_until(now, sent),
@@ -58,7 +57,7 @@ impl Downloads {
             };
             let left = transfer.total.map(|total| total.saturating_sub(sent));
             downloads.push(Download {
-                client,
+                client: transfer.client.to_string(),
                 path,
                 protocol: transfer.protocol.name(),
                 sent,
@@ -67,7 +66,7 @@ impl Downloads {
                 bytes_per_second: rate,
                 seconds_left: left.and_then(|left| seconds(left, rate)),
             });
-            seen.insert(key, LastCount { at: now, sent, rate });
+            seen.insert(key, LastCount { _transfer: transfer, at: now, sent, rate });
         }
         self.seen = seen;
         downloads
@@ -104,10 +103,8 @@ pub(super) struct BusyFiles {
 /// A name with many requests.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct BusyFile {
-    path: String,
-    /// `file`, `missing`, `directory`, …
-    outcome: &'static str,
-    bytes: Option<u64>,
+    #[serde(flatten)]
+    name: BusyName,
     requests_per_second: f64,
 }
 
@@ -118,12 +115,7 @@ impl BusyFiles {
         // The first counts have no known period.
         let Some(before) = before else { return };
         let seconds = now.saturating_duration_since(before).as_secs_f64();
-        let file = |busy: BusyName| BusyFile {
-            requests_per_second: per(busy.requests, seconds),
-            path: busy.path,
-            outcome: busy.outcome,
-            bytes: busy.bytes,
-        };
+        let file = |name: BusyName| BusyFile { requests_per_second: per(name.requests, seconds), name };
         self.files = busiest.into_iter().map(file).collect();
     }
 
@@ -157,8 +149,10 @@ mod tests {
     #[test]
     fn the_rate_of_a_download_is_a_moving_average() {
         let (mut downloads, begun) = (Downloads::default(), Instant::now());
+        let transfer = transfer(0, begun);
         let mut rate = |seconds: u64, sent| {
-            let listed = downloads.update(vec![transfer(sent, begun)], begun + Duration::from_secs(seconds));
+            transfer.sent.set(sent);
+            let listed = downloads.update(vec![Arc::clone(&transfer)], begun + Duration::from_secs(seconds));
             (listed[0].bytes_per_second, listed[0].seconds_left)
         };
         assert_eq!(rate(4, 4000), (1000.0, Some(6)), "at first the mean since the start");

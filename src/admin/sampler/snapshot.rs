@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::figures::{per, rounded};
 use super::rates::{BusyFile, Download};
-use super::sample::Sample;
+use super::sample::{ProblemCount, Sample};
 use crate::limits::connections::ActivityCounts;
 use crate::telemetry::metrics::histogram::Histogram;
 use crate::telemetry::metrics::kind::{SendPath, StatusClass};
@@ -19,7 +19,7 @@ pub(super) struct Snapshot<'a> {
     /// Figures of the last ten seconds.
     pub(super) recent: Option<Recent>,
     /// Failures and rejections since the start.
-    pub(super) troubles: Vec<ProblemSummary>,
+    pub(super) troubles: Vec<ProblemCount>,
     pub(super) downloads_under_way: usize,
     /// Slowest first.
     pub(super) downloads: Vec<Download>,
@@ -72,18 +72,6 @@ pub(super) struct Quantiles {
     p99_ms: Option<f64>,
 }
 
-/// Problems of one kind.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct ProblemSummary {
-    group: String,
-    kind: String,
-    /// Since the start.
-    total: u64,
-    /// In the last minute and in the last second.
-    last_minute: u64,
-    last_second: u64,
-}
-
 impl ChartPoint {
     /// Rates between the `last` sample and `now`, latencies since the `recent` one.
     pub(super) fn between(at_ms: u64, now: &Sample, last: &Sample, recent: &Sample) -> Self {
@@ -123,13 +111,15 @@ impl Recent {
     pub(super) fn between(now: &Sample, before: &Sample) -> Self {
         let (seconds, done) = (seconds_between(before, now), now.totals.since(&before.totals));
         let share = |name, count| NamedRate { name, per_second: per(count, seconds) };
+        let hits = now.hits.saturating_sub(before.hits);
+        let lookups = hits + now.misses.saturating_sub(before.misses);
         Self {
             requests: done.requests(),
             classes: StatusClass::ALL.map(|class| share(class.name(), done.of_class(class))),
             paths: SendPath::ALL.map(|path| share(path.name(), done.sent[path as usize].get())),
             duration: Quantiles::of(&done.durations),
             first_byte: Quantiles::of(&done.first_bytes),
-            hit_share: now.lookups.share_since(before.lookups),
+            hit_share: (lookups > 0).then(|| rounded(hits as f64 / lookups as f64)),
         }
     }
 }
@@ -142,31 +132,18 @@ impl Quantiles {
 }
 
 /// Lists all problems so far, those of the last minute first. `minute` and `second` are the samples a minute and a second ago.
-pub(super) fn summarize(
-    now: &Sample,
-    minute: Option<&Sample>,
-    second: Option<&Sample>,
-) -> Vec<ProblemSummary> {
-    let since = |before: Option<&Sample>, index: usize, count: u64| {
-        // All samples have the same kinds in the same order.
-        let before = before.and_then(|before| before.problems.get(index)).map(|problem| problem.count);
-        before.map_or(0, |before| count.saturating_sub(before))
-    };
-    let mut summaries: Vec<_> = now
-        .problems
-        .iter()
-        .enumerate()
-        .filter(|(_, problem)| problem.count > 0)
-        .map(|(index, problem)| ProblemSummary {
-            group: problem.group.clone(),
-            kind: problem.kind.clone(),
-            total: problem.count,
-            last_minute: since(minute, index, problem.count),
-            last_second: since(second, index, problem.count),
-        })
-        .collect();
-    summaries.sort_by_key(|problem| std::cmp::Reverse((problem.last_minute, problem.total)));
-    summaries
+pub(super) fn summarize(now: &Sample, minute: Option<&Sample>, second: Option<&Sample>) -> Vec<ProblemCount> {
+    let mut problems = now.problems.clone();
+    for (index, problem) in problems.iter_mut().enumerate() {
+        let since = |before: Option<&Sample>| {
+            let before = before.and_then(|before| before.problems.get(index));
+            before.map_or(0, |before| problem.total.saturating_sub(before.total))
+        };
+        (problem.last_minute, problem.last_second) = (since(minute), since(second));
+    }
+    problems.retain(|problem| problem.total > 0);
+    problems.sort_by_key(|problem| std::cmp::Reverse((problem.last_minute, problem.total)));
+    problems
 }
 
 fn seconds_between(before: &Sample, now: &Sample) -> f64 {
@@ -180,25 +157,21 @@ fn quantile(durations: &Histogram, rank: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::sampler::sample::{LookupSample, ProblemCounts};
     use std::time::{Duration, Instant};
 
     fn sample(at: Instant, seconds: u64, counts: [u64; 3], lookups: [u64; 2]) -> Sample {
         let kinds = [("refused", "a"), ("faults", "b"), ("cut", "c")];
-        let problems = kinds.into_iter().zip(counts);
-        let problems = problems
-            .map(|((group, kind), count)| ProblemCounts {
-                group: group.to_owned(),
-                kind: kind.to_owned(),
-                count,
-            })
-            .collect();
+        let problem = |((group, kind), total): ((&str, &str), u64)| {
+            let (group, kind) = (group.to_owned(), kind.to_owned());
+            ProblemCount { group, kind, total, last_minute: 0, last_second: 0 }
+        };
         Sample {
             at: at + Duration::from_secs(seconds),
             totals: Default::default(),
-            lookups: LookupSample { hits: lookups[0], misses: lookups[1] },
+            hits: lookups[0],
+            misses: lookups[1],
             connections: 0,
-            problems,
+            problems: kinds.into_iter().zip(counts).map(problem).collect(),
         }
     }
 

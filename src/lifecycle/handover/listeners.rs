@@ -7,7 +7,9 @@ use log::Level;
 use super::inherited::ActivatedSockets;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
+use crate::config::{
+    Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, admin_without_token,
+};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -62,7 +64,7 @@ impl Listeners {
         let is_open =
             |bound: &&BoundAddress| !bound.is_local() && config.listening.admin_token == Toggle::Off;
         match self.admin.as_ref().filter(is_open) {
-            Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
+            Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, admin_without_token(&bound.url))),
             None => Ok(()),
         }
     }

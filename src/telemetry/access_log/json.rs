@@ -6,17 +6,14 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::escape::json as escape;
 use crate::http::decimal::push_decimal;
-use crate::telemetry::access_log::record::{
-    AccessLogRecord, CacheResult, EndedExchange, LogField, TlsFacts, WaitKind,
-};
+use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange, LogField, TlsFacts, WaitKind};
 
 /// Appends the line.
 pub(super) fn write(out: &mut Vec<u8>, record: &AccessLogRecord, ended: &EndedExchange, clock: &mut Clock) {
     let (second, millis) = clock.at(ended.at);
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(second.as_bytes());
-    out.push(b'.');
-    push_padded(out, u64::from(millis), 3);
+    push_fraction(out, u64::from(millis), 1000);
     out.extend_from_slice(b"Z\"");
     let mut object = Object(out);
     object.field(record, "id", LogField::Id);
@@ -44,7 +41,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &AccessLogRecord, ended: &EndedEx
         object.seconds("ttfb", first_byte);
     }
     if let Some(cached) = record.cached {
-        object.text("cache", cache_name(cached).as_bytes());
+        object.text("cache", cached.name().as_bytes());
     }
     object.number("cold_bytes", cold);
     object.number("resident_bytes", content - cold);
@@ -104,8 +101,7 @@ impl Object<'_> {
     fn seconds(&mut self, name: &str, duration: Duration) {
         self.name(name);
         push_decimal(self.0, duration.as_secs());
-        self.0.push(b'.');
-        push_padded(self.0, u64::from(duration.subsec_micros()), 6);
+        push_fraction(self.0, u64::from(duration.subsec_micros()), 1_000_000);
     }
 
     fn client(&mut self, record: &AccessLogRecord) {
@@ -155,30 +151,19 @@ impl Object<'_> {
     }
 }
 
-/// Appends the last `width` digits of `number`, zero-padded.
-fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
-    let mut digits = [b'0'; 6];
-    let mut rest = number;
-    for digit in digits.iter_mut().rev().take(width) {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    out.extend_from_slice(digits.get(digits.len() - width.min(digits.len())..).unwrap_or_default());
-}
-
-fn cache_name(cached: CacheResult) -> &'static str {
-    match cached {
-        CacheResult::Hit => "hit",
-        CacheResult::Revalidated => "revalidated",
-        CacheResult::Miss => "miss",
-        CacheResult::Fault => "fault",
-    }
+/// Appends a decimal point and `parts` of `whole`, a power of ten, with all its zeros.
+fn push_fraction(out: &mut Vec<u8>, parts: u64, whole: u64) {
+    let point = out.len();
+    push_decimal(out, whole + parts);
+    // In place of the leading 1.
+    out[point] = b'.';
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::telemetry::access_log::clock::RFC_3339;
+    use crate::telemetry::access_log::record::CacheResult;
     use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome, Protocol};
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -262,17 +247,17 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_padded_to_their_width() {
-        for (number, width, expected) in [
-            (0, 3, "000"),
-            (7, 3, "007"),
-            (42, 3, "042"),
-            (999, 3, "999"),
-            (1, 6, "000001"),
-            (123_456, 6, "123456"),
+    fn fractions_are_padded_to_their_width() {
+        for (parts, whole, expected) in [
+            (0, 1000, ".000"),
+            (7, 1000, ".007"),
+            (42, 1000, ".042"),
+            (999, 1000, ".999"),
+            (1, 1_000_000, ".000001"),
+            (123_456, 1_000_000, ".123456"),
         ] {
             let mut out = Vec::new();
-            push_padded(&mut out, number, width);
+            push_fraction(&mut out, parts, whole);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -1,6 +1,6 @@
 //! The access log: one line per request, written when its response has ended. Fields: docs/access-log.md.
 //!
-//! `record` collects facts on the worker, `log` queues them, `writer` renders (`json`, `combined`, `escape`, `clock`) and
+//! `record` collects facts on the worker, `shared` queues them, `log` starts and changes the log, `writer` renders (`json`, `combined`, `escape`, `clock`) and
 //! writes them (`sink`, `target`). `sampling` selects requests; `counters` counts lines and reports losses.
 
 pub(crate) mod clock;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::http::named_enum::named_enum;
 use crate::telemetry::metrics::outcome::{ExchangeOutcome, Protocol};
 
 /// Facts about a request, its response and its waits. Texts are copied into one buffer, each up to its maximum length;
@@ -62,17 +63,18 @@ pub(crate) enum LogField {
     Line,
 }
 
-/// Result of a cache lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CacheResult {
-    /// The entry was valid.
-    Hit,
-    /// The kernel confirmed the entry without disk access.
-    Revalidated,
-    /// The file was looked up.
-    Miss,
-    /// The lookup failed.
-    Fault,
+named_enum! {
+    /// Result of a cache lookup.
+    pub(crate) enum CacheResult {
+        /// The entry was valid.
+        Hit => "hit",
+        /// The kernel confirmed the entry without disk access.
+        Revalidated => "revalidated",
+        /// The file was looked up.
+        Miss => "miss",
+        /// The lookup failed.
+        Fault => "fault",
+    }
 }
 
 /// What a response waits for.

@@ -1,40 +1,37 @@
-//! State that the handles of the access log share with the writer thread.
+//! State of the access log that the workers share with the writer thread.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::counters::{AccessLogCounts, LineCounters};
+use super::counters::LineCounters;
 use super::record::AccessLogRecord;
 use super::sampling::Sampling;
 use super::sink::Sink;
 
-pub(super) struct SharedLog {
+/// The access log: a queue that workers fill, and a thread that writes its lines.
+pub(crate) struct AccessLog {
     /// Maximum number of queued records.
-    pub(super) capacity: usize,
+    pub(crate) capacity: usize,
     pub(super) sampling: Sampling,
     /// Set when a log is configured for the first time.
     pub(super) queue: OnceLock<LogQueue>,
-    pub(super) counters: LineCounters,
+    pub(crate) counters: LineCounters,
     commands: Mutex<WriterCommands>,
-    has_commands: AtomicBool,
     /// The writer sleeps until it is unparked.
     is_asleep: AtomicBool,
-    is_finishing: AtomicBool,
-    /// Once the writer is finishing: how long it may wait for a reader that takes no lines.
-    finish_deadline: Mutex<Option<Instant>>,
-    has_finished: Mutex<bool>,
-    finished: Condvar,
+    /// Set when the writer is to end: how long it may wait for a reader that takes no lines.
+    finish_by: OnceLock<Instant>,
 }
 
 /// Sending end of the queue, and the thread that reads it.
 pub(super) struct LogQueue {
     pub(super) sender: mpsc::Sender<Box<AccessLogRecord>>,
-    pub(super) thread: Thread,
+    pub(super) writer: JoinHandle<()>,
 }
 
 /// What the writer does before it writes more lines.
@@ -44,7 +41,7 @@ pub(super) struct WriterCommands {
     pub(super) sink: Option<Sink>,
 }
 
-impl SharedLog {
+impl AccessLog {
     pub(super) fn new(capacity: usize, sampling: Sampling) -> Self {
         Self {
             capacity,
@@ -52,44 +49,42 @@ impl SharedLog {
             queue: OnceLock::new(),
             counters: LineCounters::default(),
             commands: Mutex::default(),
-            has_commands: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
-            is_finishing: AtomicBool::new(false),
-            finish_deadline: Mutex::new(None),
-            has_finished: Mutex::new(false),
-            finished: Condvar::new(),
+            finish_by: OnceLock::new(),
         }
     }
 
-    /// Queues a record and wakes the writer if it sleeps. Never waits: with a full queue the record is dropped and counted.
-    pub(super) fn push(&self, record: Box<AccessLogRecord>) {
-        let Some(queue) = self.queue.get() else { return };
+    /// Takes a record whose [`ended`](AccessLogRecord::ended) is set, if sampling selects it, and wakes the writer if it sleeps.
+    /// Never waits: with a full queue the record is dropped and counted.
+    pub(crate) fn write(&self, mut record: Box<AccessLogRecord>) {
+        let Some(queue) = self.queue.get().filter(|_| self.sampling.takes(&mut record)) else { return };
         if queue.sender.try_send(record).is_err() {
-            self.counters.count_dropped(1);
+            self.counters.dropped.add_shared(1);
         } else if self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::SeqCst) {
-            queue.thread.unpark();
+            queue.writer.thread().unpark();
         }
+    }
+
+    /// Reopens the file by its path, because log rotation renamed it.
+    pub(crate) fn reopen(&self) {
+        self.command(|commands| commands.reopens = true);
     }
 
     /// Changes what the writer does next. Without a writer thread nothing happens.
     pub(super) fn command(&self, change: impl FnOnce(&mut WriterCommands)) {
         let Some(queue) = self.queue.get() else { return };
         change(&mut self.commands.lock());
-        self.has_commands.store(true, Ordering::SeqCst);
-        queue.thread.unpark();
+        queue.writer.thread().unpark();
     }
 
     pub(super) fn take_commands(&self) -> WriterCommands {
-        if self.has_commands.swap(false, Ordering::SeqCst) {
-            std::mem::take(&mut *self.commands.lock())
-        } else {
-            WriterCommands::default()
-        }
+        std::mem::take(&mut *self.commands.lock())
     }
 
     /// True if the writer has something to do other than writing lines.
     pub(super) fn has_commands(&self) -> bool {
-        self.has_commands.load(Ordering::SeqCst) || self.is_finishing()
+        let commands = self.commands.lock();
+        commands.reopens || commands.sink.is_some()
     }
 
     pub(super) fn set_asleep(&self, is_asleep: bool) {
@@ -97,41 +92,37 @@ impl SharedLog {
     }
 
     /// Makes the writer write what is queued and end, within [`FINISH_WITHIN`]. Blocks; what is left is dropped and counted.
-    pub(super) fn finish(&self) {
-        let deadline = Instant::now() + FINISH_WITHIN;
-        *self.finish_deadline.lock() = Some(deadline);
-        self.is_finishing.store(true, Ordering::SeqCst);
-        let Some(queue) = self.queue.get() else { return };
-        queue.thread.unpark();
-        let mut has_finished = self.has_finished.lock();
-        while !*has_finished && !self.finished.wait_until(&mut has_finished, deadline + GRACE).timed_out() {}
-        if !*has_finished {
-            self.counters.count_dropped(self.queued());
+    pub(crate) fn finish(&self) {
+        let finish_by = *self.finish_by.get_or_init(|| Instant::now() + FINISH_WITHIN);
+        if let Some(LogQueue { writer, .. }) = self.queue.get() {
+            writer.thread().unpark();
+            // A thread can't be joined with a timeout.
+            while !writer.is_finished() && Instant::now() < finish_by + GRACE {
+                thread::sleep(CHECK_EVERY);
+            }
+            self.counters.dropped.add_shared(self.queued());
         }
+        self.report_losses(None);
     }
 
     pub(super) fn is_finishing(&self) -> bool {
-        self.is_finishing.load(Ordering::SeqCst)
-    }
-
-    /// Called by the writer when it ends.
-    pub(super) fn set_finished(&self) {
-        *self.has_finished.lock() = true;
-        self.finished.notify_all();
+        self.finish_by.get().is_some()
     }
 
     /// True if the writer may keep waiting for a reader that takes no lines: not if it has commands, and not past the
     /// deadline at the end.
     pub(super) fn may_wait(&self) -> bool {
-        let has_time = || self.finish_deadline.lock().is_none_or(|deadline| Instant::now() < deadline);
-        !self.has_commands.load(Ordering::SeqCst) && has_time()
+        !self.has_commands() && self.finish_by.get().is_none_or(|finish_by| Instant::now() < *finish_by)
     }
 
-    pub(super) fn counts(&self) -> AccessLogCounts {
-        self.counters.counts(self.queued(), self.capacity as u64)
+    /// Logs how many lines were lost: when the loss begins, then once a minute, without `now` at once. To be called once a
+    /// second.
+    pub(crate) fn report_losses(&self, now: Option<Instant>) {
+        self.counters.report_losses(self.capacity, now);
     }
 
-    fn queued(&self) -> u64 {
+    /// Number of queued records.
+    pub(crate) fn queued(&self) -> u64 {
         self.queue.get().map_or(0, |queue| (queue.sender.max_capacity() - queue.sender.capacity()) as u64)
     }
 }
@@ -141,3 +132,6 @@ const FINISH_WITHIN: Duration = Duration::from_secs(2);
 
 /// The writer notices a little late that its deadline has passed.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// How often it is checked at the end whether the writer has finished.
+const CHECK_EVERY: Duration = Duration::from_millis(1);

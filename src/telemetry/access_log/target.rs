@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::config::LogTarget;
@@ -95,53 +96,41 @@ impl OpenTarget {
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
-        let file = match open(path, flags, mode) {
-            // A named pipe without a reader.
-            Err(Errno::NXIO) => open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?,
-            file => file?,
+        let is_pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        let access = match is_pipe {
+            // A pipe that is also open for reading here needs no reader to be opened, and survives its readers.
+            true => OFlags::RDWR,
+            false => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
         };
-        let kind = FileType::from_raw_mode(fs::fstat(&file)?.st_mode);
-        // A pipe that is also open for reading here survives its readers.
-        let file = if kind == FileType::Fifo {
-            open(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?
-        } else {
-            file
-        };
-        let piece = (kind != FileType::RegularFile).then_some(PIPE_PIECE);
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = File::from(fs::open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)?);
+        let piece = (!file.metadata()?.is_file()).then_some(PIPE_PIECE);
         Ok(Self { path: path.to_owned(), file, piece, is_torn: false })
     }
 
     fn write(&mut self, lines: &[u8], may_wait: &impl Fn() -> bool) -> WriteResult {
-        let ended;
-        let lines = if self.is_torn {
-            ended = [b"\n", lines].concat();
-            &ended[..]
-        } else {
-            lines
-        };
-        let (mut file, mut last) = (&self.file, None);
-        let mut written = write_pieces(lines, self.piece, |piece| {
-            let written = match file.write(piece) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    wait_until_writable(file.as_fd(), may_wait)?;
-                    return Err(ErrorKind::Interrupted.into());
-                }
-                written => written?,
-            };
-            last = piece.get(..written).and_then(<[u8]>::last).copied().or(last);
-            Ok(written)
-        });
-        let was_torn = self.is_torn;
-        self.is_torn = last.map_or(was_torn, |last| last != b'\n');
-        if was_torn && last.is_some() {
-            // The newline that ends the torn line, which is already counted as failed.
-            written.lines = written.lines.saturating_sub(1);
-        } else if was_torn && let Some((failed, _)) = &mut written.failed {
-            *failed = failed.saturating_sub(1);
+        if self.is_torn
+            && let Some((_, error)) = self.append(b"\n", may_wait).failed
+        {
+            return WriteResult { lines: 0, failed: Some((count(lines), error)) };
         }
-        written
+        self.append(lines, may_wait)
+    }
+
+    fn append(&mut self, lines: &[u8], may_wait: &impl Fn() -> bool) -> WriteResult {
+        let Self { file, piece, is_torn, .. } = self;
+        write_pieces(lines, *piece, |piece| match file.write(piece) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait_until_writable(file.as_fd(), may_wait)?;
+                Err(ErrorKind::Interrupted.into())
+            }
+            written => {
+                let written = written?;
+                let last = piece.get(..written).and_then(<[u8]>::last);
+                *is_torn = last.map_or(*is_torn, |last| *last != b'\n');
+                Ok(written)
+            }
+        })
     }
 }
 
@@ -196,10 +185,6 @@ fn wait_until_writable(fd: BorrowedFd<'_>, may_wait: &impl Fn() -> bool) -> io::
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn open(path: &Path, flags: OFlags, mode: Mode) -> Result<File, Errno> {
-    fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode).map(File::from)
 }
 
 /// True if the directory of `path`, or the file itself if it exists, is inside `root`.

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
 use super::record::AccessLogRecord;
-use super::shared::SharedLog;
+use super::shared::AccessLog;
 use super::sink::Sink;
 
 /// State of the writer thread.
 ///
 /// Decision: docs/decisions/010-access-log-thread.md.
 pub(super) struct LogWriter {
-    pub(super) shared: Arc<SharedLog>,
+    pub(super) log: Arc<AccessLog>,
     pub(super) queue: Receiver<Box<AccessLogRecord>>,
     pub(super) sink: Sink,
     /// How long it naps between two batches.
@@ -30,7 +30,7 @@ impl LogWriter {
         let mut lines = Vec::with_capacity(BATCH_BYTES);
         let mut active_at = Instant::now();
         loop {
-            let is_last = self.shared.is_finishing();
+            let is_last = self.log.is_finishing();
             self.run_commands();
             lines.clear();
             let has_more = self.take(&mut lines);
@@ -42,7 +42,7 @@ impl LogWriter {
                 continue;
             }
             if is_last {
-                return self.shared.set_finished();
+                return;
             }
             self.rest(active_at);
         }
@@ -59,13 +59,13 @@ impl LogWriter {
     }
 
     fn write(&mut self, lines: &[u8]) {
-        let Self { shared, sink, .. } = self;
-        let written = sink.target.write(lines, || shared.may_wait());
-        shared.counters.count_written(written);
+        let Self { log, sink, .. } = self;
+        let written = sink.target.write(lines, || log.may_wait());
+        log.counters.count_written(written);
     }
 
     fn run_commands(&mut self) {
-        let commands = self.shared.take_commands();
+        let commands = self.log.take_commands();
         if let Some(sink) = commands.sink {
             self.sink = sink;
         }
@@ -82,12 +82,12 @@ impl LogWriter {
         if active_at.elapsed() < AWAKE_FOR {
             return thread::park_timeout(self.nap);
         }
-        self.shared.set_asleep(true);
-        if self.queue.is_empty() && !self.shared.has_commands() {
+        self.log.set_asleep(true);
+        if self.queue.is_empty() && !self.log.has_commands() && !self.log.is_finishing() {
             // A wake-up can be missed: the sleep ends by itself.
             thread::park_timeout(SLEEP_MAX);
         }
-        self.shared.set_asleep(false);
+        self.log.set_asleep(false);
     }
 }
 

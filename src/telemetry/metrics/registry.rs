@@ -8,19 +8,19 @@ use parking_lot::Mutex;
 use super::counts::MetricCounts;
 use super::transfers::{SlowestTransfers, Transfer};
 use super::worker::WorkerMetrics;
-use crate::telemetry::access_log::log::AccessLog;
+use crate::telemetry::access_log::shared::AccessLog;
 
 /// Metrics of all workers. A handle: clones share the same counters.
 #[derive(Clone, Default)]
 pub struct Metrics {
     /// All workers since the start.
     workers: Arc<Mutex<Vec<Arc<WorkerMetrics>>>>,
-    access_log: Option<AccessLog>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Metrics {
     /// Creates metrics that also pass each completed request to `access_log`.
-    pub(crate) fn with_access_log(access_log: AccessLog) -> Self {
+    pub(crate) fn with_access_log(access_log: Arc<AccessLog>) -> Self {
         Self { access_log: Some(access_log), ..Self::default() }
     }
 

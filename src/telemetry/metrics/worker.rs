@@ -1,5 +1,6 @@
 //! Counters of one worker. Only that worker writes them, so a count costs a load and a store.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::counts::MetricCounts;
@@ -7,8 +8,8 @@ use super::exchange::Exchange;
 use super::kind::{ExchangeKind, MethodKind, StatusClass};
 use super::outcome::ExchangeOutcome;
 use super::transfers::Transfers;
-use crate::telemetry::access_log::log::AccessLog;
 use crate::telemetry::access_log::record::AccessLogRecord;
+use crate::telemetry::access_log::shared::AccessLog;
 
 /// Counters and histograms of one worker.
 ///
@@ -16,7 +17,7 @@ use crate::telemetry::access_log::record::AccessLogRecord;
 #[derive(Default)]
 pub struct WorkerMetrics {
     /// Receives the records of completed exchanges.
-    pub(super) access_log: Option<AccessLog>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
     pub(crate) counts: MetricCounts,
     /// Responses in progress that had to wait for the client or the disk.
     pub(crate) transfers: Transfers,
