@@ -3,6 +3,7 @@
 //! Operators see causes, unlike clients: what is wrong with a configuration or with a glob.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -23,7 +24,7 @@ pub(super) fn set_drained(server: &ServerContext, is_drained: bool) -> HttpRespo
     if phase >= Phase::Draining {
         return error(StatusCode::CONFLICT, "The server is stopping.");
     }
-    let has_changed = server.lifecycle.set_drained(is_drained);
+    let has_changed = server.lifecycle.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained;
     if has_changed {
         let (message, status) = match is_drained {
             true => ("drained by an operator: readiness fails", "Drained by an operator"),

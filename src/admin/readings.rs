@@ -46,9 +46,9 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn new(server: &Arc<ServerContext>) -> Self {
-        let current = server.reloader.current();
+        let current = server.reloader.current.load_full();
         Self {
-            config: current.config.clone(),
+            config: Config::clone(&current.view.config),
             limits: current.limits,
             reloads: *server.reloader.counts.lock(),
             warming: *server.warmup.progress.lock(),

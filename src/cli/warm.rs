@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::outcome::CommandOutput;
 use crate::config::{Address, Config, Secret, WarmArgs};
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
+use crate::lifecycle::warmup::progress::{ADMIN_HEADER, PATH, WarmProgressLine};
 
 /// Requests a warmup of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line
 /// of counts. The output is clean if files were found and all of them were read.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{CacheRef, TaskOutcome, Version};
-use crate::http::encoding::{Encoding, EncodingSet};
+use crate::http::encoding::Encoding;
 
 /// The encoded variants of one version of one file.
 ///
@@ -80,14 +80,14 @@ impl<T> EncodedVariants<T> {
         })
     }
 
-    /// Encodings that are available, or may be after a while.
-    pub(crate) fn possible(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.may_encode(encoding))
+    /// Whether the encoding is available, or may be after a while.
+    pub(crate) fn is_possible(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.may_encode(encoding)
     }
 
-    /// Encodings that a response can have now.
-    pub(crate) fn available(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.cached(encoding).is_some())
+    /// Whether a response can have the encoding now.
+    pub(crate) fn is_available(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.cached(encoding).is_some()
     }
 
     /// Version of a usable sidecar.
@@ -169,11 +169,6 @@ impl<T> EncodedVariants<T> {
     pub(super) fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
         &self.slots[encoding as usize]
     }
-
-    fn encodings(&self, is_in: impl Fn(Encoding) -> bool) -> EncodingSet {
-        let encodings = Encoding::ALL.into_iter().filter(|encoding| is_in(*encoding));
-        encodings.fold(EncodingSet::NONE, EncodingSet::with)
-    }
 }
 
 /// Time until an unreadable sidecar is tried again.
@@ -206,7 +201,7 @@ mod tests {
         assert!(variants.begin(Encoding::Br));
         variants.end(Encoding::Br, TaskOutcome::Useless);
         assert!(!variants.begin(Encoding::Br));
-        assert!(!variants.possible().has(Encoding::Br) && variants.possible().has(Encoding::Zstd));
+        assert!(!variants.is_possible(Encoding::Br) && variants.is_possible(Encoding::Zstd));
     }
 
     #[test]
@@ -215,7 +210,7 @@ mod tests {
         assert!(variants.begin(Encoding::Br));
         variants.end(Encoding::Br, TaskOutcome::Kept);
         assert!(!variants.begin(Encoding::Br) && variants.begin(Encoding::Zstd));
-        assert!(variants.possible().has(Encoding::Br), "it may come back");
+        assert!(variants.is_possible(Encoding::Br), "it may come back");
         let heir = compressible();
         heir.inherit(&variants, true);
         assert!(!heir.begin(Encoding::Br) && heir.begin(Encoding::Zstd));
@@ -239,7 +234,7 @@ mod tests {
             [(variants, false, true), (heir, false, true), (other, true, false)]
         {
             assert_eq!(variants.sidecar(Encoding::Br).is_some(), has_br);
-            assert_eq!(variants.possible().has(Encoding::Zstd), has_zstd);
+            assert_eq!(variants.is_possible(Encoding::Zstd), has_zstd);
         }
     }
 }

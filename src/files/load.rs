@@ -231,7 +231,7 @@ impl Loader {
         };
         let media_type = match &policy.effects.content_type {
             Some(configured) => configured.to_string(),
-            None => media_type(name).into_owned(),
+            None => media_type(name),
         };
         let variants = match encoding {
             Some(_) => None,

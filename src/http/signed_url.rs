@@ -180,10 +180,7 @@ fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn mac(key: &[u8], url: &SignedUrl<'_>) -> Hmac<Sha256> {
     // HMAC takes keys of any length; only the trait's constructor is fallible.
-    let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
-        Ok(mac) => mac,
-        Err(_) => Hmac::new(&Default::default()),
-    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));
     mac.update(&url.text());
     mac
 }

@@ -71,7 +71,6 @@ impl Components {
             workers,
         };
         let in_effect = ConfigInEffect {
-            config: config.clone(),
             origins: loaded.origins.clone(),
             postponed: Vec::new(),
             limits: *limits,

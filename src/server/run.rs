@@ -233,7 +233,7 @@ impl Server {
             self.workers.abandon()
         } else {
             service_manager::stopping();
-            self.workers.stop(&self.components.context.reloader.current().config, &mut stops).await
+            self.workers.stop(&self.components.context.reloader.current.load().view.config, &mut stops).await
         };
         if let Some(saving) = saving {
             let _ = saving.await;
@@ -248,7 +248,10 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.channel.peer);
         self.admin.iter().for_each(Admin::close);
-        let cut = self.workers.retire(&self.components.context.reloader.current().config, &mut stops).await;
+        let cut = self
+            .workers
+            .retire(&self.components.context.reloader.current.load().view.config, &mut stops)
+            .await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;

@@ -49,7 +49,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "phase" => now.server.lifecycle.phase().name();
     Gauge "pagecast_phase" "1 for the current phase, 0 for all others.": .. phases(now);
     Gauge "pagecast_drained" "1 while an operator has drained the server.":
-        "is_drained" => now.server.lifecycle.is_drained();
+        "is_drained" => now.server.lifecycle.is_drained.load(Relaxed);
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
     Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
@@ -61,7 +61,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "reloads.last_success" => now.reloads.last_success;
     Gauge "pagecast_taken_over" "1 if the listeners were taken over from a predecessor.":
         => now.server.is_successor;
-    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.": => handover::failures();
+    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.": => handover::FAILURES.load(Relaxed);
     Gauge "pagecast_warm_files" "Files that the latest warm-up has to read.": "warming.of" => now.warming.of;
     Gauge "pagecast_warm_files_done" "Files of pagecast_warm_files that are finished.":
         "warming.done" => now.warming.done;
@@ -151,7 +151,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
-            => now.server.site.directories.for_client.refused(),
+            => &now.server.site.directories.for_client.refused,
         [limit = "handles"] => &now.server.files.loader.handles.timeouts,
         [limit = "disk_timeout"] => &now.server.files.shared.disk_timeouts,
         [limit = "head_bytes"] problem "refused.head_bytes"
