@@ -13,8 +13,7 @@ use crate::admin::readings::Readings;
 use crate::config::RequestRate;
 use crate::lifecycle::handover;
 use crate::limits::requests::LimitExceeded;
-use crate::telemetry::metrics::kind::{ProtocolViolation, RejectedHead};
-use crate::telemetry::metrics::outcome::ExchangeOutcome;
+use crate::telemetry::metrics::kind::{ExchangeOutcome, ProtocolViolation, RejectedHead};
 
 macro_rules! metrics {
     ($now:ident: $($kind:ident $($name:literal $help:literal)?:
@@ -50,7 +49,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_drained" "1 while an operator has drained the server.":
         "is_drained" => now.server.lifecycle.is_drained();
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
-    Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.shared.root_monitor.is_sound();
+    Gauge "pagecast_root_sound" "1 while the document root can be read.":
+        => now.server.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
     Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
         [result = "ok"] "reloads.done" => now.reloads.done,
@@ -73,9 +73,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Requests
     Hidden:
-        "requests.ended" => now.totals.requests(),
+        "requests.ended" => now.totals.exchanges.sum(),
         "requests.errors" => now.totals.errors(),
-        "requests.sent_bytes" => now.totals.bytes();
+        "requests.sent_bytes" => now.totals.sent.sum();
     Counter "pagecast_requests" "Finished requests by outcome.": .. requests(now);
     Hidden:
         problem "cut.stalled" => now.totals.of_outcome(ExchangeOutcome::Stalled),
@@ -114,11 +114,11 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_client_connections"
         "Highest number of connections of one client since the start, if they are limited.":
         => now.client_limits.most_connections.load(Relaxed),
-                max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
+            max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
     Gauge "pagecast_client_requests_at_once"
         "Highest number of requests of one client under way since the start, if they are limited.":
         => now.client_limits.requests.most_at_once.load(Relaxed),
-                max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
+            max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
     Gauge "pagecast_head_bytes" "Longest request head since the start.":
         => &now.totals.longest_head, max now.config.requests.head_bytes.get();
     Counter "pagecast_client_contradictions"
@@ -142,12 +142,14 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     // Limits
     Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit.":
         [limit = "connections"] "refused.connections" => now.client_limits.connections.refused.get(),
-        [limit = "client_connections"] "refused.client_connections" => now.client_limits.refused_clients.get(),
+        [limit = "client_connections"] "refused.client_connections"
+            => now.client_limits.refused_clients.get(),
         [limit = "client_requests"] "refused.client_requests"
             => now.client_limits.requests.refused(LimitExceeded::Client),
         [limit = "client_requests_at_once"] "refused.client_requests_at_once"
             => now.client_limits.requests.refused(LimitExceeded::AtOnce),
-        [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
+        [limit = "total_requests"] "refused.total_requests"
+            => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
             => now.server.site.directories.for_client.refused(),
@@ -209,14 +211,16 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_cache_evictions" "Entries evicted for lack of room.":
         .. shared_caches(now, |cache| cache.evictions);
     Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
-    Gauge "pagecast_names" "Remembered names.": "names" => now.files.name_cache.entries, max now.config.caches.names.get();
+    Gauge "pagecast_names" "Remembered names.":
+        "names" => now.files.name_cache.entries, max now.config.caches.names.get();
     Gauge "pagecast_digests" "Remembered checksums.":
         "digests" => now.files.digest_cache.entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
         "heap_bytes" => now.files.heap_bytes, max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
         "mapped_bytes" => now.files.mapped_bytes, max now.limits.cache_bytes;
-    Gauge "pagecast_mappings" "Mapped files.": "mappings" => now.files.mapped_cache.entries, max now.limits.mappings;
+    Gauge "pagecast_mappings" "Mapped files.":
+        "mappings" => now.files.mapped_cache.entries, max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
         "unmapping.bytes" => now.files.unmapping_bytes;
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
@@ -283,9 +287,12 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [way = "bearer"] "access.granted.bearer" => now.access.counters().granted.bearer.get(),
         [way = "basic"] "access.granted.basic" => now.access.counters().granted.basic.get();
     Counter "pagecast_logins_refused" "Refused links, tokens and passwords.":
-        [way = "link"] "access.denied.link" problem "refused.logins" => now.access.counters().denied.link.get(),
-        [way = "bearer"] "access.denied.bearer" problem "refused.logins" => now.access.counters().denied.bearer.get(),
-        [way = "basic"] "access.denied.basic" problem "refused.logins" => now.access.counters().denied.basic.get();
+        [way = "link"] "access.denied.link" problem "refused.logins"
+            => now.access.counters().denied.link.get(),
+        [way = "bearer"] "access.denied.bearer" problem "refused.logins"
+            => now.access.counters().denied.bearer.get(),
+        [way = "basic"] "access.denied.basic" problem "refused.logins"
+            => now.access.counters().denied.basic.get();
     Counter "pagecast_logins_missing" "Requests for protected paths without credentials.":
         "access.nothing_shown" => now.access.counters().nothing_shown.get();
     Gauge "pagecast_password_checks" "Password checks under way.":
