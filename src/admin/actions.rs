@@ -3,6 +3,7 @@
 //! Operators see causes, unlike clients: what is wrong with a configuration or with a glob.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -23,7 +24,7 @@ pub(super) fn set_drained(server: &AdminContext, is_drained: bool) -> HttpRespon
     if phase >= Phase::Draining {
         return error(StatusCode::CONFLICT, "The server is stopping.");
     }
-    let has_changed = server.lifecycle.set_drained(is_drained);
+    let has_changed = server.lifecycle.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained;
     if has_changed {
         let (message, status) = match is_drained {
             true => ("drained by an operator: readiness fails", "Drained by an operator"),
@@ -49,10 +50,10 @@ pub(super) async fn purge(server: Arc<AdminContext>, request: HttpRequest) -> Ht
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
     let (files, wanted) = (server.warmup.files(), globs.clone());
-    let Some(found) = run_on_own_thread(move || files.purge_request(&wanted)).await else {
+    let Some(purging) = run_on_own_thread(move || files.purge(&wanted)).await else {
         return error(StatusCode::INTERNAL_SERVER_ERROR, FAILED);
     };
-    let purged = server.warmup.files().purge(found).await;
+    let purged = purging.await;
     log::info!("purged {globs}: {} names, {} files", purged.names, purged.files);
     respond::json(StatusCode::OK, &purged)
 }

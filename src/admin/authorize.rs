@@ -17,8 +17,8 @@ use super::respond::{retry_later, text};
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
 use crate::http::client_key::{ClientKey, ClientPrefixes};
-use crate::limits::attempts::{AttemptRate, FailedAttemptTable};
-use crate::sys::gcra::RateClock;
+use crate::limits::attempts::FailedAttemptTable;
+use crate::sys::gcra::{Quota, RateClock, SECOND};
 use crate::telemetry::log_throttle::SampledCounter;
 
 /// Authorization of the admin listener, with the number of requests that it rejected.
@@ -229,7 +229,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Wrong tokens of one client: ten at once, then one each six seconds.
-const ATTEMPTS: AttemptRate = AttemptRate::one_each(6, 10);
+const ATTEMPTS: Quota = Quota::new(6 * SECOND, 10);
 
 /// Addresses that count as one client.
 const PREFIXES: ClientPrefixes = ClientPrefixes { v4: 32, v6: 64 };

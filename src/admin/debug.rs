@@ -16,9 +16,9 @@ use crate::sys::own_thread::run_on_own_thread;
 
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
 pub(super) async fn config(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
-    let current = server.reloader.current();
-    let ConfigInEffect { config, origins, limits, postponed, .. } = &*current;
-    let values = shown(config, origins, limits);
+    let current = server.reloader.current.load_full();
+    let ConfigInEffect { origins, limits, postponed, view } = &*current;
+    let values = shown(&view.config, origins, limits);
     match query_values(&request, "format").last().as_deref() {
         None | Some("json") => {
             respond::json(StatusCode::OK, &json!({ "needs_restart": postponed, "values": values }))

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -44,7 +45,9 @@ impl Health {
                 format!("Warming: {} of {} files.\n", counts.done, counts.of).into()
             }
             Phase::Draining | Phase::Closing | Phase::Ended => "Draining.\n".into(),
-            Phase::Ready if self.lifecycle.is_drained() => "Drained by an operator.\n".into(),
+            Phase::Ready if self.lifecycle.is_drained.load(Ordering::Relaxed) => {
+                "Drained by an operator.\n".into()
+            }
             // A retiring server answers for its successor.
             Phase::Ready | Phase::Retiring if !self.files.shared.root_monitor.is_sound() => {
                 "The document root can't be read.\n".into()

@@ -31,7 +31,7 @@ use super::{actions, dashboard, debug, events, metrics, status, warm};
 use crate::admin::sampler::Sampler;
 use crate::admin::slots::{AdminSlot, AdminSlots};
 use crate::lifecycle::phase::{Lifecycle, Phase};
-use crate::lifecycle::warmup::protocol;
+use crate::lifecycle::warmup::progress;
 use crate::net::listener::{Listener, SocketPath, accept};
 use crate::sys::backoff::Backoff;
 use crate::sys::event_loop::register;
@@ -135,7 +135,7 @@ fn add_routes(app: &mut ServiceConfig, server: &Arc<AdminContext>) {
     }
     route(app, "/purge", Allow::Post, server, actions::purge);
     route(app, "/reload", Allow::Post, server, actions::reload);
-    route(app, protocol::PATH, Allow::Post, server, warm::warm);
+    route(app, progress::PATH, Allow::Post, server, warm::warm);
 }
 
 /// Accepts and serves connections until `lifecycle` is closing, then closes the listener.

@@ -6,7 +6,8 @@ use super::context::AdminContext;
 use super::process::{Process, ProcessUsage};
 use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
-use crate::files::FileGauges;
+use crate::files::WorkCounts;
+use crate::files::reads::ReadCounts;
 use crate::lifecycle::reload::Reloads;
 use crate::lifecycle::warmup::progress::WarmupCounts;
 use crate::limits::client_limits::Limits;
@@ -31,7 +32,11 @@ pub(crate) struct Readings {
     pub(crate) access: Authenticator,
     pub(crate) client_limits: Limits,
     pub(crate) activities: ActivityCounts,
-    pub(crate) files: FileGauges,
+    /// Reads of cold pages.
+    pub(crate) reads: ReadCounts,
+    /// Background tasks: checksums and compressions.
+    pub(crate) digesting: WorkCounts,
+    pub(crate) compressing: WorkCounts,
     /// `None` without `/proc`.
     pub(crate) process: Option<Process>,
     /// CPU time and open files of the process, read when needed first. `None` without `/proc`.
@@ -41,9 +46,9 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
     pub(crate) fn new(server: &Arc<AdminContext>) -> Self {
-        let current = server.reloader.current();
+        let current = server.reloader.current.load_full();
         Self {
-            config: current.config.clone(),
+            config: Config::clone(&current.view.config),
             limits: current.limits,
             reloads: *server.reloader.counts.lock(),
             warming: *server.warmup.progress.lock(),
@@ -53,7 +58,9 @@ impl Readings {
             access: server.site.authenticator.clone(),
             client_limits: server.site.limits.clone(),
             activities: server.site.limits.connections.activities(),
-            files: FileGauges::of(&server.files),
+            reads: server.files.shared.reads.counts(),
+            digesting: server.files.shared.digesting.counts(),
+            compressing: server.files.shared.encoding.counts(),
             process: Process::read(),
             usage: LazyLock::new(ProcessUsage::read),
             server: Arc::clone(server),

@@ -19,7 +19,7 @@ use super::actions::globs_of;
 use super::context::AdminContext;
 use super::respond::{text, uncached};
 use crate::config::PathGlobs;
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, WarmProgressLine};
+use crate::lifecycle::warmup::progress::{ADMIN_HEADER, WarmProgressLine};
 use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;

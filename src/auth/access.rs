@@ -16,9 +16,8 @@ use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
 use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
-use crate::limits::attempts::AttemptRate;
 use crate::limits::client_limits::Limits;
-use crate::sys::gcra::RateClock;
+use crate::sys::gcra::{Quota, RateClock};
 
 /// Decides by the credential files who may open a path. Cheap to clone; clones share their state.
 #[derive(Clone)]
@@ -31,7 +30,7 @@ struct Inner {
     /// Name of the index file: a signed URL of a directory opens it too.
     index: String,
     /// `None`: no limit on wrong attempts.
-    attempts: Option<AttemptRate>,
+    attempts: Option<Quota>,
     verified: VerifiedPasswords,
     shared: Arc<SharedAuthState>,
 }
@@ -72,12 +71,6 @@ pub(crate) struct AccessRequest<'a> {
     pub(crate) path: &'a SitePath<'a>,
 }
 
-/// The credentials of a request that a rule accepts.
-struct PresentedCredentials<'a> {
-    signed_url: Option<Result<SignedUrlQuery<'a>, SignedUrlQueryError>>,
-    credentials: Credentials<'a>,
-}
-
 impl Authenticator {
     /// Decides by `files` and the settings of `config`.
     ///
@@ -103,7 +96,11 @@ impl Authenticator {
         let inner = Inner {
             files: files.clone(),
             index: config.site.index.as_str().to_owned(),
-            attempts: config.access.login_attempts.given().map(|rate| AttemptRate::new(*rate)),
+            attempts: config
+                .access
+                .login_attempts
+                .given()
+                .map(|rate| Quota::per(rate.span, rate.requests(), rate.requests())),
             verified: VerifiedPasswords::new(config.access.password_cache.get()),
             shared,
         };
@@ -135,8 +132,8 @@ impl Authenticator {
         access: &AccessRequest<'_>,
         rule: &AccessRule,
     ) -> Result<Grant, AccessDenied> {
-        let presented = self.presented(access, rule);
-        if presented.signed_url.is_none() && presented.credentials == Credentials::None {
+        let (signed_url, credentials) = self.presented(access, rule);
+        if signed_url.is_none() && credentials == Credentials::None {
             self.counters().nothing_shown.add_shared(1);
             return Err(missing_credentials(rule));
         }
@@ -151,11 +148,11 @@ impl Authenticator {
             }
             return Err(AccessDenied::TooManyAttempts(seconds));
         }
-        let by_url = presented.signed_url.map(|query| self.by_signed_url(access, query, address, &client));
+        let by_url = signed_url.map(|query| self.by_signed_url(access, query, address, &client));
         if let Some(Ok(grant)) = by_url {
             return Ok(grant);
         }
-        let by_header = match presented.credentials {
+        let by_header = match credentials {
             Credentials::None => None,
             Credentials::Malformed(scheme) => Some(Err(self.malformed(scheme, rule, &client))),
             Credentials::Bearer(token) => Some(self.by_token(token, rule, &client)),
@@ -164,7 +161,12 @@ impl Authenticator {
         by_header.or(by_url).unwrap_or_else(|| Err(missing_credentials(rule)))
     }
 
-    fn presented<'a>(&self, access: &AccessRequest<'a>, rule: &AccessRule) -> PresentedCredentials<'a> {
+    /// The signed URL and the credentials of a request, as far as the rule accepts them.
+    fn presented<'a>(
+        &self,
+        access: &AccessRequest<'a>,
+        rule: &AccessRule,
+    ) -> (Option<Result<SignedUrlQuery<'a>, SignedUrlQueryError>>, Credentials<'a>) {
         let query = access.request.uri().query().map(str::as_bytes);
         let query = query.filter(|_| rule.methods.link && self.is_own_path(access));
         let lines = access.request.headers().get_all(header::AUTHORIZATION);
@@ -174,10 +176,8 @@ impl Authenticator {
             Credentials::Bearer(_) | Credentials::Malformed(AuthScheme::Bearer) => rule.methods.bearer,
             Credentials::Basic(_) | Credentials::Malformed(AuthScheme::Basic) => rule.methods.basic,
         };
-        PresentedCredentials {
-            signed_url: query.and_then(SignedUrlQuery::read),
-            credentials: if is_accepted { credentials } else { Credentials::None },
-        }
+        let credentials = if is_accepted { credentials } else { Credentials::None };
+        (query.and_then(SignedUrlQuery::read), credentials)
     }
 
     /// True if a signed URL of the requested path may open the path: they are the same, or the path is its index.

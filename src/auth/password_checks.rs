@@ -12,10 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PasswordHash, Passwords};
 use crate::http::credentials::Login;
-use crate::limits::attempts::AttemptRate;
 use crate::limits::clients::{ClientState, CountedSlot};
 use crate::sys::blocking_pool::BlockingPool;
-use crate::sys::gcra::RateClock;
+use crate::sys::gcra::{Quota, RateClock};
 use crate::sys::random::random_key;
 use crate::telemetry::metrics::counter::Counter;
 
@@ -46,7 +45,7 @@ pub(super) struct VerifiedPasswords {
 pub(super) struct ClientAttempts {
     pub(super) client: Arc<ClientState>,
     /// `None`: no limit.
-    pub(super) rate: Option<AttemptRate>,
+    pub(super) rate: Option<Quota>,
     pub(super) clock: RateClock,
 }
 
@@ -212,6 +211,7 @@ const NICENESS: i32 = 5;
 mod tests {
     use super::*;
     use crate::config::CredentialFiles;
+    use crate::sys::gcra::SECOND;
     use std::sync::Mutex;
     use std::sync::atomic::Ordering;
 
@@ -227,7 +227,7 @@ mod tests {
 
     /// A client that may be wrong `burst` times.
     fn client(burst: u64) -> ClientAttempts {
-        let rate = Some(AttemptRate::one_each(3600, burst));
+        let rate = Some(Quota::new(3600 * SECOND, burst));
         ClientAttempts { client: Arc::default(), rate, clock: RateClock::default() }
     }
 

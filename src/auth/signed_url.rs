@@ -59,14 +59,7 @@ impl SignedUrlError {
 impl fmt::Display for SignedUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed(SignedUrlQueryError::Twice) => "a parameter is there twice",
-            Self::Malformed(SignedUrlQueryError::Incomplete) => "expires or key is missing",
-            Self::Malformed(SignedUrlQueryError::Expires) => "expires is not a number of seconds",
-            Self::Malformed(SignedUrlQueryError::Client) => "client is not a network",
-            Self::Malformed(SignedUrlQueryError::Signature) => "sig is not a signature",
-            Self::Malformed(SignedUrlQueryError::OptionNotAllowed) => {
-                "it has a parameter that no signature covers"
-            }
+            Self::Malformed(why) => why.name(),
             Self::UnknownKey => "unknown key",
             Self::Signature => "wrong signature",
             Self::Expired => "it has expired",

@@ -9,22 +9,17 @@ use std::os::unix::net::UnixStream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::outcome::CommandOutput;
-use crate::config::{Address, Config, Secret, Toggle, WarmArgs};
-use crate::lifecycle::warmup::protocol::{ADMIN_HEADER, PATH, WarmProgressLine};
+use crate::config::{Address, Config, Secret, WarmArgs};
+use crate::lifecycle::warmup::progress::{ADMIN_HEADER, PATH, WarmProgressLine};
 
 /// Requests a warmup of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line
 /// of counts. The output is clean if files were found and all of them were read.
 pub fn warm(config: &Config, arguments: &WarmArgs) -> CommandOutput {
-    let outcome = match (&arguments.admin, &config.listening.admin_listen) {
-        (Some(address), _) | (None, Toggle::Given(address)) => {
-            request(address, arguments, config.listening.admin_token.given())
-        }
-        (None, Toggle::Off) => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
+    let outcome = match arguments.admin.as_ref().or(config.listening.admin_listen.given()) {
+        Some(address) => request(address, arguments, config.listening.admin_token.given()),
+        None => Err("there is no admin listener: PAGECAST_ADMIN_LISTEN=off".to_owned()),
     };
-    match outcome {
-        Ok(line) => output(&line),
-        Err(reason) => CommandOutput::failed(reason),
-    }
+    outcome.map_or_else(CommandOutput::failed, |line| output(&line))
 }
 
 fn output(line: &WarmProgressLine) -> CommandOutput {

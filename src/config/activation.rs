@@ -55,7 +55,7 @@ impl ActivationInfo {
 /// The name of the descriptor that takes the place of the admin listener.
 pub const ADMIN: &str = "admin";
 
-/// The name of descriptors on which TLS is spoken.
+/// The name of descriptors for HTTPS.
 pub const HTTPS: &str = "https";
 
 const COUNT: &str = "LISTEN_FDS";

@@ -189,7 +189,7 @@ impl fmt::Display for OnOff {
 }
 
 setting_value!(
-    OnOff: "on|off", TomlForms { integer: true, ..TomlForms::BOOLEAN },
+    OnOff: "on|off", TomlForms { boolean: true, ..TomlForms::INTEGER },
     "on or off (also true or false, yes or no, 1 or 0)"
 );
 

@@ -118,13 +118,10 @@ fn places_of_unknown(flag: &str, arguments: &[OsString]) -> Range<usize> {
         after.is_some_and(|after| after.is_empty() || after.starts_with(b"="))
     });
     let Some(position) = found else { return only(None) };
+    let is_value = |next: &OsString| !begins_with(next, "-") && command_names().all(|name| next != name);
     let has_value = arguments.get(position).is_some_and(|argument| argument == flag)
-        && arguments.get(position + 1).is_some_and(|next| !begins_with(next, "-") && !is_command(next));
+        && arguments.get(position + 1).is_some_and(is_value);
     position..position + 1 + usize::from(has_value)
-}
-
-fn is_command(argument: &OsStr) -> bool {
-    command_names().any(|name| argument == name)
 }
 
 /// Names of all commands.
@@ -245,7 +242,7 @@ impl<'a> Given<'a> {
         self.accept(flag, &text, parse(&text))
     }
 
-    /// What was read of `value`, or `None` after the reason is reported.
+    /// The value that was read, or `None` after the reason is reported.
     fn accept<T>(&mut self, argument: &Argument, value: &str, read: Result<T, String>) -> Option<T> {
         let refused = |reason| {
             let (name, value, accepted) = (argument.shown(), value.to_owned(), (argument.accepted)());

@@ -1,4 +1,4 @@
-//! Values of settings that are each right, but can't hold together.
+//! Values of settings that are valid by themselves, but not together.
 
 use std::fmt;
 
@@ -25,11 +25,11 @@ pub(super) const SERVING_CHECKS: &[ConflictCheck] = &[
 fn admin_token(config: &Config, conflicts: &mut Vec<String>) {
     let has_token = config.listening.admin_token.given().is_some();
     let exposed = config.listening.admin_listen.given().filter(|admin| !admin.is_local() && !has_token);
-    conflicts.extend(exposed.map(unguarded));
+    conflicts.extend(exposed.map(admin_without_token));
 }
 
 /// Error for an admin listener that other machines can reach without a token.
-pub(crate) fn unguarded(admin: &impl fmt::Display) -> String {
+pub(crate) fn admin_without_token(admin: &impl fmt::Display) -> String {
     format!(
         "the admin listener at {admin} can be reached from other machines and requires no token: give it \
          PAGECAST_ADMIN_TOKEN, or an address of this machine alone (127.0.0.1, [::1], unix:/path)"

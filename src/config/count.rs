@@ -10,7 +10,7 @@ use super::setting::{ValueError, amount_value};
 pub struct Count(u64);
 
 impl Count {
-    /// So many.
+    /// A count of `count`.
     pub const fn of(count: u64) -> Self {
         Self(count)
     }

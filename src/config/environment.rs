@@ -1,4 +1,4 @@
-//! The layer of variables.
+//! Settings from environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use super::nearest::nearest_key;
 use super::settings_table::{VARIABLE_PREFIX, variable_of};
 use super::{ConfigError, SETTINGS, Setting, ValueOrigin};
 
-/// The variables that are ours, sorted by what they set; in the order of their names.
+/// The variables of the program, in the order of their names.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     /// `PAGECAST_CONFIG`
@@ -19,7 +19,7 @@ pub(crate) struct Environment {
 /// The variable that names the file.
 pub(crate) const CONFIG_VARIABLE: &str = "PAGECAST_CONFIG";
 
-/// Picks the variables that are ours and reports those of our prefix that nobody knows.
+/// Selects the variables with the program's prefix. Reports unknown ones.
 pub(crate) fn read_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut Vec<ConfigError>,
@@ -49,7 +49,7 @@ pub(crate) fn read_environment(
 }
 
 /// Whether the variable is one that Kubernetes sets in every container for a service named `pagecast` or
-/// `pagecast-…`. Nobody wrote those, so they must not keep the server from starting.
+/// `pagecast-…`. No operator wrote those, so they must not keep the server from starting.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_port = |text: &str| text.parse::<u16>().is_ok();

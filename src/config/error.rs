@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::ValueOrigin;
 
-/// One error. Its text is one line and says what would be accepted.
+/// One error. Its text is one line and names the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
     /// A name that no setting has.
@@ -23,7 +23,7 @@ pub enum ConfigError {
         value: String,
         /// Why it is refused, continuing "the value …".
         reason: String,
-        /// What would be accepted, bounds included.
+        /// The accepted values, bounds included.
         accepted: String,
     },
     /// A file that cannot be read, or is not TOML.
@@ -32,17 +32,17 @@ pub enum ConfigError {
         path: PathBuf,
         /// The line, where there is one.
         line: Option<usize>,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A command line that cannot be understood.
+    /// An invalid command line.
     Usage(String),
-    /// Values that are each right, but cannot hold together or on this system.
+    /// Values that are valid by themselves, but not together or not on this system.
     Conflict(String),
 }
 
 impl ConfigError {
-    /// A bad value of what has the name `name`, its place included.
+    /// A bad value of the setting or key `name`, which includes its place.
     pub(crate) fn bad_value_at(name: String, value: &str, reason: &str, accepted: String) -> Self {
         Self::BadValue { name, value: shortened(value), reason: reason.to_owned(), accepted }
     }
@@ -92,7 +92,7 @@ impl std::error::Error for ConfigError {}
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Nothing, or the errors.
+    /// `Ok` if there are no errors.
     pub(crate) fn none_or(errors: Vec<ConfigError>) -> Result<(), Self> {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
@@ -101,12 +101,6 @@ impl ConfigErrors {
     /// then of all together.
     pub fn as_slice(&self) -> &[ConfigError] {
         &self.0
-    }
-}
-
-impl From<ConfigError> for ConfigErrors {
-    fn from(error: ConfigError) -> Self {
-        Self(vec![error])
     }
 }
 

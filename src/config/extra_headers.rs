@@ -5,16 +5,11 @@ use actix_web::http::header::HeaderName;
 use super::setting::ValueError;
 use crate::config::header_value::ConfigHeaderValue;
 
-/// Headers with their values, each name once.
+/// Headers with their values in the order in which they were written, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExtraHeaders(Vec<(HeaderName, ConfigHeaderValue)>);
+pub struct ExtraHeaders(pub(crate) Vec<(HeaderName, ConfigHeaderValue)>);
 
 impl ExtraHeaders {
-    /// The headers in the order in which they were written.
-    pub fn as_slice(&self) -> &[(HeaderName, ConfigHeaderValue)] {
-        &self.0
-    }
-
     /// The value of a header, regardless of the case of its name.
     pub fn get(&self, name: &str) -> Option<&ConfigHeaderValue> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)

@@ -1,4 +1,5 @@
-//! Values of headers in the configuration (RFC 9110 §5.5).
+//! Values of headers in the configuration (RFC 9110 §5.5). Security headers are checked for mistakes that would disable them
+//! silently.
 
 use super::setting::{ValueError, text_value};
 
@@ -7,7 +8,7 @@ text_value! {
     ConfigHeaderValue, as_str: str, "VALUE", "the value of a header in visible ASCII", check_header_value
 }
 
-pub(super) fn check_header_value(text: &str) -> Result<(), ValueError> {
+fn check_header_value(text: &str) -> Result<(), ValueError> {
     if text.trim_matches([' ', '\t']).len() != text.len() {
         return Err(ValueError::new("begins or ends with white space"));
     }
@@ -18,6 +19,62 @@ pub(super) fn check_header_value(text: &str) -> Result<(), ValueError> {
         None => Ok(()),
     }
 }
+
+text_value! {
+    /// Value of Strict-Transport-Security (RFC 6797 §6.1): directives with `max-age` among them.
+    TransportSecurity, as_str: str, "VALUE",
+    "directives such as max-age=31536000; includeSubDomains", check_transport_security
+}
+
+text_value! {
+    /// Value of Referrer-Policy: one policy, or several of which browsers use the last that they know.
+    ReferrerPolicy, as_str: str, "POLICY",
+    format!("one of {}, or several with commas", REFERRER_POLICIES.join(", ")), check_referrer_policy
+}
+
+fn check_transport_security(text: &str) -> Result<(), ValueError> {
+    check_header_value(text)?;
+    let mut names: Vec<String> = Vec::new();
+    for directive in text.split(';').map(|directive| directive.trim_matches([' ', '\t'])) {
+        let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+        let name = name.trim_end_matches([' ', '\t']).to_ascii_lowercase();
+        let argument = argument.trim_start_matches([' ', '\t']).trim_matches('"');
+        let is_seconds = !argument.is_empty() && argument.bytes().all(|byte| byte.is_ascii_digit());
+        if name == MAX_AGE && !is_seconds {
+            return Err(ValueError::new("has a max-age that is not a number of seconds"));
+        }
+        if !name.is_empty() && names.contains(&name) {
+            return Err(ValueError::new(format!("has the directive {name} twice")));
+        }
+        names.push(name);
+    }
+    if !names.iter().any(|name| name == MAX_AGE) {
+        return Err(ValueError::new("has no max-age, without which browsers ignore it"));
+    }
+    Ok(())
+}
+
+fn check_referrer_policy(text: &str) -> Result<(), ValueError> {
+    check_header_value(text)?;
+    let unknown = text.split(',').map(str::trim).find(|word| !REFERRER_POLICIES.contains(word));
+    unknown.map_or(Ok(()), |word| {
+        Err(ValueError::new(format!("contains the unknown policy `{}`", word.escape_debug())))
+    })
+}
+
+const MAX_AGE: &str = "max-age";
+
+/// Those of the W3C's Referrer Policy, §3.
+const REFERRER_POLICIES: &[&str] = &[
+    "no-referrer",
+    "no-referrer-when-downgrade",
+    "same-origin",
+    "origin",
+    "strict-origin",
+    "origin-when-cross-origin",
+    "strict-origin-when-cross-origin",
+    "unsafe-url",
+];
 
 #[cfg(test)]
 mod tests {
@@ -39,6 +96,43 @@ mod tests {
             ("caf\u{e9}", "contains a character that is not ASCII"),
         ] {
             assert_eq!(text.parse::<ConfigHeaderValue>(), Err(ValueError::new(reason)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn transport_security_has_a_max_age() {
+        for text in [
+            "max-age=0",
+            "max-age=31536000; includeSubDomains; preload",
+            "includeSubDomains;Max-Age=\"5\"",
+            "max-age=1;",
+        ] {
+            assert_eq!(text.parse::<TransportSecurity>().expect(text).to_string(), text);
+        }
+        for (text, reason) in [
+            ("", "is empty"),
+            ("includeSubDomains", "has no max-age, without which browsers ignore it"),
+            ("max-age", "has a max-age that is not a number of seconds"),
+            ("max-age=1y", "has a max-age that is not a number of seconds"),
+            ("max-age=1; max-age=2", "has the directive max-age twice"),
+            ("max-age=1\n", "contains a line break"),
+        ] {
+            assert_eq!(text.parse::<TransportSecurity>(), Err(ValueError::new(reason)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_referrer_policy_is_of_known_words() {
+        for text in ["no-referrer", "no-referrer, strict-origin-when-cross-origin"] {
+            assert_eq!(text.parse::<ReferrerPolicy>().expect(text).to_string(), text);
+        }
+        for (text, reason) in [
+            ("", "is empty"),
+            ("none", "contains the unknown policy `none`"),
+            ("origin,", "contains the unknown policy ``"),
+            ("Origin", "contains the unknown policy `Origin`"),
+        ] {
+            assert_eq!(text.parse::<ReferrerPolicy>(), Err(ValueError::new(reason)), "{text}");
         }
     }
 }

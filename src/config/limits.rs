@@ -6,7 +6,7 @@
 //! [`ResolvedLimits::directories`].
 
 use super::toggle::AUTO;
-use super::{Config, ConfigError, MemorySource};
+use super::{Config, ConfigError, MemoryAmount};
 
 /// Limits of the system for the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +15,8 @@ pub struct SystemFacts {
     pub open_files: usize,
     /// Mappings of one process (`vm.max_map_count`).
     pub max_map_count: usize,
-    /// Memory in bytes: the machine's, or the limit of the process's control group.
-    pub memory_bytes: u64,
-    /// Which of the two it is.
-    pub memory_source: MemorySource,
+    /// Memory of the machine, or the limit of the process's control group.
+    pub memory: MemoryAmount,
     /// Processors that the process may use.
     pub cpus: usize,
     /// Listening sockets for traffic that a service manager has handed over, which take the place of `listen`.
@@ -53,9 +51,7 @@ pub struct ResolvedLimits {
     /// Bytes of files kept on the heap.
     pub heap_bytes: u64,
     /// The memory that the above fit in.
-    pub memory_bytes: u64,
-    /// Whether it is the machine's or a limit.
-    pub memory_source: MemorySource,
+    pub memory: MemoryAmount,
 }
 
 /// Derives every amount that is `auto`. Refuses given amounts that don't fit together on this system.
@@ -67,7 +63,7 @@ pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, Co
 
 /// The limits before handles and connections have their shares of the open files.
 fn reserved(config: &Config, facts: &SystemFacts) -> ResolvedLimits {
-    let SystemFacts { open_files, memory_bytes, memory_source, .. } = *facts;
+    let SystemFacts { open_files, memory, .. } = *facts;
     let affordable = (open_files / FILES_PER_AUTO_WORKER).clamp(1, WORKERS_MAX);
     let workers =
         config.listening.workers.given().map_or(facts.cpus.clamp(1, affordable), |count| count.as_usize());
@@ -81,7 +77,7 @@ fn reserved(config: &Config, facts: &SystemFacts) -> ResolvedLimits {
     let state = if config.continuity.state_dir.given().is_some() { STATE_FILES } else { 0 };
     let others = PROCESS_FILES + state + refusals + admin_connections + directories;
     // In a small control group less than usual, and always room for one file.
-    let heap_bytes = HEAP_BYTES.min(memory_bytes / 4).max(config.caches.heap_file_bytes.get());
+    let heap_bytes = HEAP_BYTES.min(memory.bytes / 4).max(config.caches.heap_file_bytes.get());
     ResolvedLimits {
         workers,
         handles: 0,
@@ -93,10 +89,9 @@ fn reserved(config: &Config, facts: &SystemFacts) -> ResolvedLimits {
         sockets,
         open_files,
         mappings: (facts.max_map_count / 2).max(MAPPINGS_MIN),
-        cache_bytes: config.caches.cache_bytes.given().map_or(memory_bytes / 2, |bytes| bytes.get()),
+        cache_bytes: config.caches.cache_bytes.given().map_or(memory.bytes / 2, |bytes| bytes.get()),
         heap_bytes: config.caches.heap_bytes.given().map_or(heap_bytes, |bytes| bytes.get()),
-        memory_bytes,
-        memory_source,
+        memory,
     }
 }
 
@@ -141,7 +136,7 @@ fn share_files(config: &Config, limits: &ResolvedLimits) -> Result<(usize, usize
         None => (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX),
     });
     let bytes = if config.tls.tls_listen.given().is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
-    let affordable = usize::try_from(limits.memory_bytes / 4 / bytes).unwrap_or(usize::MAX);
+    let affordable = usize::try_from(limits.memory.bytes / 4 / bytes).unwrap_or(usize::MAX);
     let affordable = affordable.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
     Ok((handles, connections.unwrap_or_else(|| (rest - handles).min(affordable))))
 }
@@ -172,19 +167,9 @@ fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigErr
     ))
 }
 
-/// Keys of the settings that [`settle`] reads.
-pub(crate) const INPUTS: &[&str] = &[
-    "workers",
-    "listen",
-    "tls_listen",
-    "handles",
-    "max_connections",
-    "directories_at_once",
-    "state_dir",
-    "cache_bytes",
-    "heap_bytes",
-    "heap_file_bytes",
-];
+/// Keys of the settings on which it depends whether [`settle`] succeeds.
+pub(crate) const INPUTS: &[&str] =
+    &["workers", "listen", "tls_listen", "handles", "max_connections", "directories_at_once", "state_dir"];
 
 /// Open files of an idle process without workers, as measured (standard streams, root, inotify, signals, the event loops of the
 /// main and the admin threads, the admin listener, the upgrade socket and its clients), and the root once more while it
@@ -221,15 +206,14 @@ const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 mod tests {
     use super::*;
     use crate::config::{
-        Auto, ByteCount, CachesGroup, ConnectionsGroup, Count, ListeningGroup, OpenFilesGroup,
+        Auto, ByteCount, CachesGroup, ConnectionsGroup, Count, ListeningGroup, MemorySource, OpenFilesGroup,
     };
 
     fn facts(open_files: usize) -> SystemFacts {
         SystemFacts {
             open_files,
             max_map_count: 65_530,
-            memory_bytes: 8 << 30,
-            memory_source: MemorySource::Machine,
+            memory: MemoryAmount { bytes: 8 << 30, source: MemorySource::Machine },
             cpus: 2,
             inherited: 0,
         }
@@ -376,7 +360,8 @@ mod tests {
     #[test]
     fn small_memory_has_a_small_heap_and_always_room_for_a_file() {
         let heap = |memory_bytes| {
-            let facts = SystemFacts { memory_bytes, ..facts(1_024) };
+            let memory = MemoryAmount { bytes: memory_bytes, source: MemorySource::Machine };
+            let facts = SystemFacts { memory, ..facts(1_024) };
             settle(&Config::default(), &facts).expect("it fits").heap_bytes
         };
         assert_eq!(heap(8 << 30), 128 << 20);

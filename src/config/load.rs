@@ -92,7 +92,7 @@ pub fn load(
         return Ok(LoadedConfig { task: line.task, ..LoadedConfig::default() });
     }
     let environment = read_environment(variables, &mut draft.errors);
-    draft.loaded.file = config_file(&line, &environment, &mut draft.errors);
+    draft.loaded.file = draft.config_file(&line, &environment);
     draft.read_file(disk);
     for (setting, value, origin) in environment.settings.into_iter().chain(line.settings) {
         draft.read_text(setting, &value, origin);
@@ -103,7 +103,7 @@ pub fn load(
         draft.validate_listeners(facts);
     }
     draft.check_together(CHECKS);
-    if line.task.uses_root() {
+    if !matches!(line.task, Action::Warm(_) | Action::Sign(_)) {
         draft.read_root(disk);
     }
     if line.task.uses_limits() {
@@ -113,23 +113,6 @@ pub fn load(
     draft.read_access(&line.task, disk);
     ConfigErrors::none_or(draft.errors)?;
     Ok(LoadedConfig { task: line.task, ..draft.loaded })
-}
-
-/// Path of the configuration file, from the flag or else the variable.
-fn config_file(
-    line: &CommandLine,
-    environment: &Environment,
-    errors: &mut Vec<ConfigError>,
-) -> Option<PathBuf> {
-    let flag = line.config_file.as_ref().map(|path| ("--config", path));
-    let variable = environment.config_file.as_ref().map(|path| (CONFIG_VARIABLE, path));
-    let (name, path) = flag.or(variable)?;
-    if path.is_empty() {
-        let accepted = "the path of a TOML file".to_owned();
-        errors.push(ConfigError::bad_value_at(name.to_owned(), "", "is empty", accepted));
-        return None;
-    }
-    Some(path.into())
 }
 
 /// Configuration while it is loaded.
@@ -143,6 +126,19 @@ struct ConfigDraft {
 }
 
 impl ConfigDraft {
+    /// Path of the configuration file, from the flag or else the variable.
+    fn config_file(&mut self, line: &CommandLine, environment: &Environment) -> Option<PathBuf> {
+        let flag = line.config_file.as_ref().map(|path| ("--config", path));
+        let variable = environment.config_file.as_ref().map(|path| (CONFIG_VARIABLE, path));
+        let (name, path) = flag.or(variable)?;
+        if path.is_empty() {
+            let accepted = "the path of a TOML file".to_owned();
+            self.errors.push(ConfigError::bad_value_at(name.to_owned(), "", "is empty", accepted));
+            return None;
+        }
+        Some(path.into())
+    }
+
     fn read_file(&mut self, disk: &dyn FileReader) {
         let Some(path) = self.loaded.file.clone() else { return };
         let text = disk.read(&path).and_then(|bytes| {
@@ -351,7 +347,7 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<R
 mod tests {
     use super::*;
     use crate::config::SecretFile;
-    use crate::config::{Auto, ByteCount, Count, DurationSetting, MemorySource, OnOff};
+    use crate::config::{Auto, ByteCount, Count, DurationSetting, MemoryAmount, MemorySource, OnOff};
 
     /// Files by name; everything but `missing` is a directory.
     struct ConfigLayers(&'static [(&'static str, &'static str)]);
@@ -386,8 +382,7 @@ mod tests {
     const FACTS: SystemFacts = SystemFacts {
         open_files: 1_024,
         max_map_count: 65_530,
-        memory_bytes: 4 << 30,
-        memory_source: MemorySource::Machine,
+        memory: MemoryAmount { bytes: 4 << 30, source: MemorySource::Machine },
         cpus: 2,
         inherited: 0,
     };

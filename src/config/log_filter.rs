@@ -15,11 +15,6 @@ text_value! {
 }
 
 impl LogFilter {
-    /// Everything from `info` on.
-    pub fn info() -> Self {
-        Self("info".into())
-    }
-
     /// The filter for `env_logger`, with the current names of former targets (`log_alias`).
     pub fn to_env_filter(&self) -> String {
         let pattern_at = self.0.find('/').unwrap_or(self.0.len());

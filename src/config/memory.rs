@@ -6,10 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use crate::http::named_enum::named_enum;
 
 /// An amount of memory, and what sets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemoryAmount {
-    pub(crate) bytes: u64,
-    pub(crate) source: MemorySource,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryAmount {
+    /// The amount in bytes.
+    pub bytes: u64,
+    /// Whether it is that of the machine or a limit.
+    pub source: MemorySource,
 }
 
 named_enum! {

@@ -2,7 +2,7 @@
 //!
 //! `settings_table` has a row for each setting: `--help`, `pagecast config`, error messages, `config/pagecast.toml` and
 //! `docs/configuration.md` are made from it. [`load()`] merges the layers: flags override the environment, which overrides
-//! the file, which overrides the defaults. [`limits`] then derives what is left to the system. The file also has rules
+//! the file, which overrides the defaults. [`limits`] then derives the values that are `auto`. The file also has rules
 //! ([`Rule`]) for parts of the site.
 
 pub mod activation;
@@ -44,7 +44,6 @@ mod rule;
 mod rule_reader;
 mod rule_table;
 mod secret;
-mod security_header;
 mod setting;
 mod settings_table;
 mod show;
@@ -58,7 +57,7 @@ pub use auth_methods::{AccessRule, AuthMethods};
 pub use byte_count::ByteCount;
 pub use choice::*;
 pub use comma_list::{CommaList, HostList, ListItem, OriginList, PathList};
-pub(crate) use conflicts::unguarded;
+pub(crate) use conflicts::admin_without_token;
 pub use count::Count;
 pub use credential_files::{CredentialFiles, PasswordHash, Passwords, SigningKey, SigningKeys, Tokens};
 pub use digest_choice::DigestChoice;
@@ -67,13 +66,13 @@ pub use error::{ConfigError, ConfigErrors};
 pub use example::example;
 pub use extra_headers::ExtraHeaders;
 pub use file_reader::{FileReader, RegularFiles, SecretFile, SystemFileReader};
-pub use header_value::ConfigHeaderValue;
+pub use header_value::{ConfigHeaderValue, ReferrerPolicy, TransportSecurity};
 pub use limits::{ResolvedLimits, SystemFacts, settle};
 pub(crate) use load::read_redirects;
 pub use load::{LoadedConfig, ProcessInputs, load};
 pub use log_filter::LogFilter;
 pub use log_target::LogTarget;
-pub use memory::MemorySource;
+pub use memory::{MemoryAmount, MemorySource};
 pub use origin::{ValueOrigin, ValueOrigins};
 pub use own_path::{IndexName, OwnPath, RootPath};
 pub use path_glob::PathGlobs;
@@ -81,7 +80,6 @@ pub use proxy_list::{PeerPattern, ProxyList};
 pub use request_rate::RequestRate;
 pub use rule::{Rule, RuleEffects, RuleRate, RuleRates};
 pub use secret::Secret;
-pub use security_header::{ReferrerPolicy, TransportSecurity};
 pub use setting::{SettingValue, TomlForms, ValueError};
 pub use settings_table::*;
 pub use show::show;

@@ -20,20 +20,6 @@ text_value! {
     format!("a file name without a slash, at most {NAME_BYTES_MAX} bytes"), check_name
 }
 
-impl RootPath {
-    /// The directory at `path`, unchecked.
-    pub fn new(path: &str) -> Self {
-        Self(path.into())
-    }
-}
-
-impl IndexName {
-    /// The usual name, `index.html`.
-    pub fn usual() -> Self {
-        Self("index.html".into())
-    }
-}
-
 fn check_name(text: &str) -> Result<(), ValueError> {
     match text {
         "." | ".." => Err(ValueError::new("names a directory")),
@@ -70,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_root_is_any_path_but_the_empty_one() {
-        assert_eq!("a b".parse(), Ok(RootPath::new("a b")));
+        assert_eq!("a b".parse(), Ok(RootPath::unchecked("a b")));
         assert_eq!("".parse::<RootPath>(), Err(ValueError::EMPTY));
         assert_eq!("a\0".parse::<RootPath>(), Err(ValueError::new("contains a NUL")));
     }

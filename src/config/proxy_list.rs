@@ -34,14 +34,9 @@ impl ProxyList {
             .any(|pattern| matches!(pattern, PeerPattern::Network(network) if network.contains(&peer)))
     }
 
-    /// True if the list contains peers on unix sockets.
-    pub fn trusts_unix(&self) -> bool {
-        self.as_slice().contains(&PeerPattern::Unix)
-    }
-
     /// True if the list contains the peer; `None` is one on a unix socket.
     pub fn trusts_peer(&self, peer: Option<IpAddr>) -> bool {
-        peer.map_or_else(|| self.trusts_unix(), |peer| self.trusts(peer))
+        peer.map_or_else(|| self.as_slice().contains(&PeerPattern::Unix), |peer| self.trusts(peer))
     }
 }
 
@@ -104,7 +99,7 @@ mod tests {
         ] {
             assert_eq!(proxies.trusts(peer.parse().expect(peer)), trusted, "{peer}");
         }
-        assert!(!proxies.trusts_unix());
+        assert!(!proxies.trusts_peer(None));
     }
 
     #[test]

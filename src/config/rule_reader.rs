@@ -1,6 +1,5 @@
 //! Reads tables of the configuration file key by key, so that one wrong value does not hide the next.
 
-use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use toml::Spanned;
@@ -68,13 +67,19 @@ impl<'s, 'a> TableReader<'s, 'a> {
         self.convert(key, &T::accepted(bounds), |value| RawValue::Toml(value).read(bounds))
     }
 
-    /// The value of a key that may be off: `false`, `"off"` or `""`.
+    /// The value of a key that may be off: `false`, `"off"` or `""`. A list never means off.
     pub(crate) fn take_or_off<T: SettingValue>(
         &mut self,
         key: &str,
         bounds: &T::Bounds,
     ) -> Option<Toggle<T>> {
-        self.take(key, bounds).map(|OrOff(value)| value)
+        let forms = TomlForms { boolean: true, ..T::FORMS };
+        self.convert(key, &Toggle::<T>::accepted(bounds), |value| match value.get_ref() {
+            DeValue::Boolean(false) => Ok(Toggle::Off),
+            DeValue::Boolean(true) => Err("is not accepted".to_owned()),
+            DeValue::String(text) if text.is_empty() || text.eq_ignore_ascii_case(OFF) => Ok(Toggle::Off),
+            _ => RawValue::Toml(value).read_forms(bounds, forms).map(Toggle::Given),
+        })
     }
 
     /// A string or a list of strings as another type. The error of `convert` continues "the value …".
@@ -113,7 +118,6 @@ impl<'s, 'a> TableReader<'s, 'a> {
 }
 
 /// A string, or a list of strings.
-#[derive(Clone, PartialEq)]
 pub(crate) struct Texts {
     pub(crate) texts: Vec<String>,
     pub(crate) is_list: bool,
@@ -138,52 +142,5 @@ impl FromStr for Texts {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         Ok(Self { texts: vec![text.to_owned()], is_list: false })
-    }
-}
-
-impl Display for Texts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.texts.join(", "))
-    }
-}
-
-/// A value, or off: `false`, `"off"` or `""`.
-#[derive(Clone, PartialEq)]
-pub(crate) struct OrOff<T>(pub(crate) Toggle<T>);
-
-impl<T: SettingValue> SettingValue for OrOff<T> {
-    type Bounds = T::Bounds;
-    const FORMS: TomlForms = TomlForms { boolean: true, ..T::FORMS };
-    const METAVAR: &'static str = T::METAVAR;
-
-    fn accepted(bounds: &Self::Bounds) -> String {
-        Toggle::<T>::accepted(bounds)
-    }
-
-    fn check(&self, bounds: &Self::Bounds) -> Result<(), ValueError> {
-        self.0.check(bounds)
-    }
-
-    fn from_bool(switch: bool) -> Result<Self, ValueError> {
-        if switch { Err(ValueError::new("is not accepted")) } else { Ok(Self(Toggle::Off)) }
-    }
-
-    /// A list never means off.
-    fn from_list(texts: Vec<String>) -> Result<Self, ValueError> {
-        T::from_list(texts).map(|value| Self(Toggle::Given(value)))
-    }
-}
-
-impl<T: SettingValue> FromStr for OrOff<T> {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() { OFF } else { text }.parse().map(Self)
-    }
-}
-
-impl<T: SettingValue> Display for OrOff<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }

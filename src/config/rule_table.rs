@@ -113,7 +113,7 @@ fn read_effects(keys: &mut TableReader<'_, '_>, number: usize) -> RuleEffects {
 
 fn read_spa(keys: &mut TableReader<'_, '_>) -> Option<Toggle<SiteFile>> {
     match keys.get("spa") {
-        Some(DeValue::Boolean(true)) => Some(Toggle::Given(SiteFile::usual())),
+        Some(DeValue::Boolean(true)) => Some(Toggle::Given(SiteFile::unchecked("/index.html"))),
         _ => keys.take_or_off("spa", &()),
     }
 }
@@ -264,7 +264,10 @@ mod tests {
             ("rate_connection = false", rates(None, Some(Toggle::Off))),
             (
                 "spa = true",
-                RuleEffects { spa: Some(Toggle::Given(SiteFile::usual())), ..RuleEffects::default() },
+                RuleEffects {
+                    spa: Some(Toggle::Given(SiteFile::unchecked("/index.html"))),
+                    ..RuleEffects::default()
+                },
             ),
             ("", RuleEffects::default()),
         ] {

@@ -10,7 +10,7 @@ use super::setting::{TomlForms, ValueError, setting_value};
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, to compare with what was given.
+    /// The secret itself, for a comparison with the one that was presented.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -46,10 +46,10 @@ setting_value!(
     Secret: SECRET, TomlForms::TEXT, format!("{LENGTH_MIN} to {LENGTH_MAX} visible ASCII characters")
 );
 
-/// What stands for a secret wherever values are shown.
+/// Shown in place of a secret.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// The word for a secret in `--help`, by which its setting is known.
+/// The placeholder of a secret in `--help`, which marks its setting.
 pub(crate) const SECRET: &str = "SECRET";
 
 const LENGTH_MIN: usize = 16;

@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 /// Type of the value of a setting. One notation serves environment, flags and file: `FromStr` reads what `Display` writes.
-pub trait SettingValue: Clone + PartialEq + Display + FromStr<Err = ValueError> {
+pub trait SettingValue: FromStr<Err = ValueError> {
     /// Bounds of a value: a range for amounts, `()` if the type has none.
     type Bounds;
 
@@ -80,8 +80,6 @@ impl TomlForms {
     pub const TEXT: Self = Self { integer: false, boolean: false, list: false };
     /// Strings and integers.
     pub const INTEGER: Self = Self { integer: true, ..Self::TEXT };
-    /// Strings and booleans.
-    pub const BOOLEAN: Self = Self { boolean: true, ..Self::TEXT };
     /// Strings and lists of strings.
     pub const LIST: Self = Self { list: true, ..Self::TEXT };
 }
@@ -100,10 +98,19 @@ impl RawValue<'_> {
     /// # Errors
     /// The reason why the value is not accepted.
     pub(crate) fn read<T: SettingValue>(self, bounds: &T::Bounds) -> Result<T, String> {
+        self.read_forms(bounds, T::FORMS)
+    }
+
+    /// Like [`read`](Self::read), with these `forms` of TOML.
+    pub(crate) fn read_forms<T: SettingValue>(
+        self,
+        bounds: &T::Bounds,
+        forms: TomlForms,
+    ) -> Result<T, String> {
         let value: T = match self {
             Self::Text(text) => text.parse().map_err(|error: ValueError| error.to_string())?,
             Self::Toml(value) => ValueDeserializer::from(value)
-                .deserialize_any(TextVisitor(PhantomData))
+                .deserialize_any(TextVisitor { forms, value: PhantomData })
                 .map_err(|error| reason_of(error.message()))?,
         };
         value.check(bounds).map_err(|error| error.to_string())?;
@@ -118,16 +125,21 @@ pub(crate) fn reason_of(message: &str) -> String {
 }
 
 /// Deserializes a setting: each accepted form becomes the text that `FromStr` reads.
-struct TextVisitor<T>(PhantomData<T>);
+struct TextVisitor<T> {
+    forms: TomlForms,
+    value: PhantomData<T>,
+}
 
 impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")?;
-        for (accepted, name) in
-            [(T::FORMS.integer, "an integer"), (T::FORMS.boolean, "a boolean"), (T::FORMS.list, "a list")]
-        {
+        for (accepted, name) in [
+            (self.forms.integer, "an integer"),
+            (self.forms.boolean, "a boolean"),
+            (self.forms.list, "a list"),
+        ] {
             if accepted {
                 write!(f, " or {name}")?;
             }
@@ -140,17 +152,17 @@ impl<'de, T: SettingValue> Visitor<'de> for TextVisitor<T> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        self.accept(T::FORMS.integer, Unexpected::Signed(number))?;
+        self.accept(self.forms.integer, Unexpected::Signed(number))?;
         number.to_string().parse().map_err(E::custom)
     }
 
     fn visit_bool<E: Error>(self, switch: bool) -> Result<T, E> {
-        self.accept(T::FORMS.boolean, Unexpected::Bool(switch))?;
+        self.accept(self.forms.boolean, Unexpected::Bool(switch))?;
         T::from_bool(switch).map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<T, A::Error> {
-        self.accept(T::FORMS.list, Unexpected::Seq)?;
+        self.accept(self.forms.list, Unexpected::Seq)?;
         let texts = Vec::deserialize(SeqAccessDeserializer::new(items))?;
         T::from_list(texts).map_err(A::Error::custom)
     }
@@ -224,6 +236,11 @@ macro_rules! text_value {
             /// The value as it was given.
             pub fn $accessor(&self) -> &$target {
                 (*self.0).as_ref()
+            }
+
+            /// The value `text`, unchecked.
+            pub fn unchecked(text: &str) -> Self {
+                Self(text.into())
             }
         }
 

@@ -148,10 +148,10 @@ settings! {
     site: SiteGroup = "Site" {
         /// Document root: the directory that is served.
         /// A relative path starts at the working directory. The directory must exist at start.
-        Restart root: RootPath = RootPath::new("static");
+        Restart root: RootPath = RootPath::unchecked("static");
 
         /// Name of the file that is served for its directory.
-        Live index: IndexName = IndexName::usual();
+        Live index: IndexName = IndexName::unchecked("index.html");
 
         /// Symbolic links that are followed: those whose target is inside the root, or none.
         Restart symlinks: Symlinks = Symlinks::Inside;
@@ -548,7 +548,7 @@ settings! {
     /// Diagnostics log and access log.
     logging: LoggingGroup = "Logging" {
         /// Filter of the diagnostics log, which goes to standard error. RUST_LOG is not read.
-        Live log: LogFilter = LogFilter::info();
+        Live log: LogFilter = LogFilter::unchecked("info");
 
         /// Format of the diagnostics log.
         Live log_format: LogFormat = LogFormat::Text;

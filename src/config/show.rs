@@ -85,7 +85,7 @@ pub(crate) fn table(rows: &[ShownValue]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Action, Config, MemorySource, SystemFacts, ValueOrigins, settle};
+    use crate::config::{Action, Config, MemoryAmount, MemorySource, SystemFacts, ValueOrigins, settle};
 
     #[test]
     fn every_setting_has_its_line_with_value_and_origin_in_aligned_columns() {
@@ -93,8 +93,7 @@ mod tests {
         let facts = SystemFacts {
             open_files: 1_024,
             max_map_count: 100,
-            memory_bytes: 2 << 30,
-            memory_source: MemorySource::Machine,
+            memory: MemoryAmount { bytes: 2 << 30, source: MemorySource::Machine },
             cpus: 2,
             inherited: 0,
         };

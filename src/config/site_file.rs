@@ -9,11 +9,6 @@ text_value! {
 }
 
 impl SiteFile {
-    /// The usual page of a single-page application, `/index.html`.
-    pub(crate) fn usual() -> Self {
-        Self("/index.html".into())
-    }
-
     /// The path within the site.
     pub fn to_site_path(&self) -> SitePath<'static> {
         SitePath::root().index(&self.0)
@@ -42,7 +37,7 @@ mod tests {
     fn a_file_of_the_site_starts_at_its_root() {
         let file: SiteFile = "/app/index.html".parse().expect("a path");
         assert_eq!(file.to_site_path().as_bytes(), b"app/index.html");
-        assert_eq!(SiteFile::usual().to_site_path().as_bytes(), b"index.html");
+        assert_eq!(SiteFile::unchecked("/index.html").to_site_path().as_bytes(), b"index.html");
         for (text, reason) in [
             ("", "is empty"),
             ("index.html", "does not start with a slash"),

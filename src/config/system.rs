@@ -14,12 +14,10 @@ use super::{MemorySource, SystemFacts};
 /// taken to be that of an ordinary system.
 pub fn system_facts() -> SystemFacts {
     raise_open_files();
-    let MemoryAmount { bytes, source } = own_memory().unwrap_or(MEMORY_FALLBACK);
     SystemFacts {
         open_files: getrlimit(Resource::Nofile).current.map_or(OPEN_FILES_FALLBACK, saturated),
         max_map_count: number_in("/proc/sys/vm/max_map_count").map_or(MAX_MAP_COUNT_FALLBACK, saturated),
-        memory_bytes: bytes,
-        memory_source: source,
+        memory: own_memory().unwrap_or(MEMORY_FALLBACK),
         cpus: available_parallelism().map_or(1, usize::from),
         // Invalid variables are refused when the sockets are taken.
         inherited: ActivationInfo::of_this_process().ok().flatten().map_or(0, |found| found.traffic()),
@@ -56,7 +54,7 @@ mod tests {
     #[test]
     fn facts_are_those_of_a_living_system_with_its_limit_raised() {
         let facts = system_facts();
-        assert!(facts.cpus >= 1 && facts.memory_bytes > 1 << 20 && facts.max_map_count > 0);
+        assert!(facts.cpus >= 1 && facts.memory.bytes > 1 << 20 && facts.max_map_count > 0);
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(Some(facts.open_files), limit.current.map(saturated));
         if limit.maximum.is_some() {

@@ -29,11 +29,6 @@ impl Action {
     pub(crate) fn uses_limits(&self) -> bool {
         matches!(self, Self::Serve | Self::ShowConfig)
     }
-
-    /// True if the command uses the document root.
-    pub(crate) fn uses_root(&self) -> bool {
-        !matches!(self, Self::Warm(_) | Self::Sign(_))
-    }
 }
 
 /// Arguments of `compress`.

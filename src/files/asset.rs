@@ -9,10 +9,7 @@ use super::{
     CacheRef, EncodedVariants, HandlePool, KnownDigests, Mapped, Recency, RenderedHeaders, Sidecars, Version,
 };
 use crate::config::policy::rules::PathPolicy;
-use crate::http::date::HttpDate;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
-use crate::http::target::SitePath;
+use crate::http::{date::HttpDate, encoding::Encoding, entity_tag::EntityTag, target::SitePath};
 use crate::sys::kernel::Mapping;
 
 /// One version of one file, with its rendered headers and its body. Shared by the cache and by every response that sends it, so
@@ -48,7 +45,6 @@ pub struct Asset {
 }
 
 /// Where the bytes of an asset are.
-#[derive(Debug)]
 pub(crate) enum AssetBody {
     /// On the heap, in one block behind the headers.
     Heap,
@@ -88,10 +84,8 @@ impl Asset {
 
     /// A reference that leaves the asset's lifetime to its cache, if it is in one.
     pub(crate) fn cache_ref(self: &Arc<Self>) -> CacheRef<Self> {
-        match self.body {
-            AssetBody::Unmapped => CacheRef::Strong(Arc::clone(self)),
-            AssetBody::Heap | AssetBody::Mapped(_) => CacheRef::Weak(Arc::downgrade(self)),
-        }
+        let is_in_none = matches!(self.body, AssetBody::Unmapped);
+        CacheRef { asset: Arc::downgrade(self), kept: is_in_none.then(|| Arc::clone(self)) }
     }
 
     pub(crate) fn is_on_heap(&self) -> bool {

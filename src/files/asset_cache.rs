@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::{Asset, AssetBody, CountedCache, Version};
 use crate::config::ResolvedLimits;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{encoding::Encoding, target::SitePath};
 
 /// Assets by path, version and encoding, least recently used first to go. Two budgets: bytes on the heap, and mapped bytes.
 pub(crate) struct AssetCache {
-    pub(super) heap: Assets,
+    pub(crate) heap: Assets,
     /// Weighed in pages.
-    pub(super) mapped: Assets,
+    pub(crate) mapped: Assets,
     /// The weight of a mapping is at least this many pages, so that the budget bounds their number, too.
     mapping_pages_min: u64,
 }

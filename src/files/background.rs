@@ -10,11 +10,9 @@ use std::time::Duration;
 use scopeguard::guard;
 
 use super::{
-    Asset, Digest, EncodeOutcome, Fault, Files, QueueSlot, TaskResult, Unavailable, Version, fault_of,
-    is_shortage,
+    Asset, Digest, Fault, Files, QueueSlot, TaskOutcome, Unavailable, Version, fault_of, is_shortage,
 };
-use crate::http::digest::Algorithm;
-use crate::http::encoding::Encoding;
+use crate::http::{digest::Algorithm, encoding::Encoding};
 
 impl Files {
     /// Starts encoding the file, unless that runs already or is known to be useless. Returns at once.
@@ -24,12 +22,12 @@ impl Files {
             return;
         }
         // Ends the claim on the variant when dropped, however the task ends.
-        let claim = guard((Arc::clone(asset), EncodeOutcome::Nothing), move |(asset, outcome)| {
+        let claim = guard((Arc::clone(asset), TaskOutcome::Nothing), move |(asset, outcome)| {
             if let Some(variants) = &asset.variants {
                 variants.end(encoding, outcome);
             }
         });
-        if let Some(slot) = self.shared.encoding.queue_for(asset.length).try_reserve() {
+        if let Some(slot) = self.shared.encoding.try_reserve(asset.length) {
             tokio::spawn(self.clone().encode(encoding, claim, slot));
         }
     }
@@ -37,7 +35,7 @@ impl Files {
     async fn encode(
         self,
         encoding: Encoding,
-        mut claim: impl DerefMut<Target = (Arc<Asset>, EncodeOutcome)>,
+        mut claim: impl DerefMut<Target = (Arc<Asset>, TaskOutcome)>,
         slot: QueueSlot,
     ) {
         let asset = Arc::clone(&claim.0);
@@ -48,34 +46,31 @@ impl Files {
             return;
         }
         let (loader, original) = (Arc::clone(&self.loader), Arc::clone(&asset));
-        let queue = self.shared.encoding.queue_for(asset.length);
-        let encoded = queue.run(move || match known.and_then(|variant| variant.heap_body()) {
+        let encoded = slot.run(move || match known.and_then(|variant| variant.heap_body()) {
             // Encoded under other rules: the bytes are the same, the headers may differ.
             Some(bytes) => Ok(Some(loader.encoded_variant(&original, encoding, &bytes))),
             None => loader.encoded(&original, encoding),
         });
-        let encoded = encoded.await;
-        drop(slot);
-        let (result, outcome) = match encoded {
+        claim.1 = match encoded.await {
             Ok(Ok(Some(variant))) => {
                 variants.insert(encoding, variant.cache_ref());
                 self.shared.assets.insert(&variant, None).await;
-                (TaskResult::Done, EncodeOutcome::Kept)
+                TaskOutcome::Kept
             }
-            Ok(Ok(None)) => (TaskResult::Useless, EncodeOutcome::Useless),
+            Ok(Ok(None)) => TaskOutcome::Useless,
             Ok(Err(error)) => {
                 self.shared.names.invalidate(&asset.path).await;
-                let is_changed = self.report(&error, &asset, "compressed");
-                let outcome = if is_changed { EncodeOutcome::Nothing } else { EncodeOutcome::Failed };
-                (TaskResult::Failed, outcome)
+                match self.report(&error, &asset, "compressed") {
+                    Unavailable::Changed => TaskOutcome::Nothing,
+                    Unavailable::Busy | Unavailable::Failed => TaskOutcome::Failed,
+                }
             }
-            // The panic hook has logged why: the same bytes would panic again.
-            Err(error) if error.is_panic() => (TaskResult::Failed, EncodeOutcome::Useless),
+            // The panic hook has logged why.
+            Err(error) if error.is_panic() => TaskOutcome::Panicked,
             // The pool is shutting down.
-            Err(_) => (TaskResult::Failed, EncodeOutcome::Nothing),
+            Err(_) => TaskOutcome::Nothing,
         };
-        self.shared.encoding.count(result);
-        claim.1 = outcome;
+        self.shared.encoding.count(claim.1);
     }
 
     /// The digest of the asset's bytes: at once if it is known, else if it is computed within `wait`. The computation goes on
@@ -111,7 +106,7 @@ impl Files {
         }
         // Ends the claim on the digest when dropped, however the task ends.
         let claim = guard(Arc::clone(asset), move |asset| asset.digests.slot(algorithm).end());
-        let slot = self.shared.digesting.queue_for(asset.length).try_reserve();
+        let slot = self.shared.digesting.try_reserve(asset.length);
         match slot.filter(|_| asset.digests.get(algorithm).is_none()) {
             Some(slot) => {
                 tokio::spawn(self.clone().compute_digest(algorithm, claim, slot));
@@ -128,14 +123,12 @@ impl Files {
         slot: QueueSlot,
     ) {
         let (loader, asset, job) = (Arc::clone(&self.loader), &*claim, Arc::clone(&claim));
-        let queue = self.shared.digesting.queue_for(asset.length);
-        let computed = queue.run(move || loader.digest(&job, algorithm)).await;
-        drop(slot);
+        let computed = slot.run(move || loader.digest(&job, algorithm)).await;
         let has_digest = matches!(computed, Ok(Ok(_)));
-        self.shared.digesting.count(if has_digest { TaskResult::Done } else { TaskResult::Failed });
+        self.shared.digesting.count(if has_digest { TaskOutcome::Kept } else { TaskOutcome::Failed });
         if let Ok(Err(error)) = &computed {
-            let is_changed = self.report(error, asset, "read for its checksum");
-            let has_failed = !is_changed && !is_shortage(error);
+            let has_failed =
+                matches!(self.report(error, asset, "read for its checksum"), Unavailable::Failed);
             asset.digests.slot(algorithm).has_failed.store(has_failed, Ordering::Release);
         }
         // The file has changed, or can have a strong tag from now on.
@@ -175,40 +168,31 @@ impl Files {
         if let Some(known) = asset.digests.is_verified.get() {
             return Ok(*known);
         }
-        let queue = self.shared.digesting.queue_for(asset.length);
-        let slot = queue.try_reserve().ok_or(Unavailable::Busy)?;
+        let slot = self.shared.digesting.try_reserve(asset.length).ok_or(Unavailable::Busy)?;
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
-        let verified = queue.run(move || {
-            let _slot = slot;
+        let verified = slot.run(move || {
             if let Some(known) = job.digests.is_verified.get() {
                 return Ok(*known);
             }
             let verified = loader.verify(&job)?;
             Ok(*job.digests.is_verified.get_or_init(|| verified))
         });
-        verified.await.map_err(|_| Unavailable::Failed)?.map_err(|error: io::Error| {
-            if self.report(&error, asset, "checked") {
-                Unavailable::Changed
-            } else if is_shortage(&error) {
-                Unavailable::Busy
-            } else {
-                Unavailable::Failed
-            }
-        })
+        let verified: io::Result<bool> = verified.await.map_err(|_| Unavailable::Failed)?;
+        verified.map_err(|error| self.report(&error, asset, "checked"))
     }
 
-    /// Reports why a file could not be read to be `processed`, unless the file has changed; returns whether it has.
-    fn report(&self, error: &io::Error, asset: &Asset, processed: &str) -> bool {
+    /// Why a file could not be read to be `processed`. Reported, unless the file has changed.
+    fn report(&self, error: &io::Error, asset: &Asset, processed: &str) -> Unavailable {
         let is_changed = matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT))
             || error.kind() == io::ErrorKind::UnexpectedEof;
         if is_changed {
             log::debug!("/{} could not be {processed}: it has changed", asset.path);
-        } else {
-            let fault = error.raw_os_error().map_or(Fault::Read, |code| fault_of(code, Fault::Read).0);
-            let message = format_args!("/{} could not be {processed}: {error}", asset.path);
-            self.loader.faults.report(fault, &asset.path, message);
+            return Unavailable::Changed;
         }
-        is_changed
+        let fault = error.raw_os_error().map_or(Fault::Read, |code| fault_of(code, Fault::Read).0);
+        let message = format_args!("/{} could not be {processed}: {error}", asset.path);
+        self.loader.faults.report(fault, &asset.path, message);
+        if is_shortage(error) { Unavailable::Busy } else { Unavailable::Failed }
     }
 }
 
@@ -238,7 +222,8 @@ mod tests {
         let disk = Faulty::new();
         let root = Root::open_on(disk.clone(), dir.path(), Symlinks::Inside).unwrap();
         let compression = CompressionGroup { compress_to: ByteCount::mib(1), ..CompressionGroup::default() };
-        let settings = FileSettings { compression: compression.into(), ..FileSettings::small() };
+        let mut settings = FileSettings::small();
+        settings.config.compression = compression.into();
         let files = Files::new(root, &settings, Rules::new(&Config::default())).unwrap();
         let path = SitePath::parse(b"/a.txt").unwrap().path.into_owned();
         let asset = in_runtime(files.find(&path)).lookup.into_file().unwrap();

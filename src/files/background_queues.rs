@@ -3,28 +3,33 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::sys::blocking_pool::BlockingPool;
+use crate::telemetry::metrics::counter::{Counter, CounterArray};
 
 /// Two queues of one kind of task: for short and for long files.
 pub(crate) struct BackgroundQueues {
-    short: BackgroundQueue,
-    long: BackgroundQueue,
+    short: Arc<BackgroundQueue>,
+    long: Arc<BackgroundQueue>,
     long_from: u64,
-    results: [AtomicU64; 3],
+    outcomes: CounterArray<5>,
 }
 
 /// How a task ended.
-#[derive(Clone, Copy)]
-pub(crate) enum TaskResult {
-    Done,
-    /// Its result is not worth keeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskOutcome {
+    /// With a result that is cached until it is evicted.
+    Kept,
+    /// With a result that is not worth keeping, now or later.
     Useless,
-    /// It failed, or its file changed meanwhile.
+    /// It panicked: the same bytes would panic again.
+    Panicked,
+    /// With nothing, without work that a repetition would waste.
+    Nothing,
+    /// The disk failed: it is not tried again for every request.
     Failed,
 }
 
@@ -44,13 +49,16 @@ pub struct WorkCounts {
 }
 
 /// Threads, and the slots of tasks that wait for one or run.
-pub(crate) struct BackgroundQueue {
+struct BackgroundQueue {
     pool: BlockingPool,
     slots: Arc<Semaphore>,
 }
 
-/// A slot in a queue, until it is dropped.
-pub(crate) type QueueSlot = OwnedSemaphorePermit;
+/// A slot in a queue, until it is dropped or its job has ended.
+pub(crate) struct QueueSlot {
+    queue: Arc<BackgroundQueue>,
+    permit: OwnedSemaphorePermit,
+}
 
 impl BackgroundQueues {
     /// Two queues of `threads` threads each, named `name`; files of `long_from` bytes and more use the second.
@@ -60,38 +68,40 @@ impl BackgroundQueues {
     pub(crate) fn new(name: &str, threads: usize, long_from: u64) -> io::Result<Self> {
         let queue = || {
             let pool = BlockingPool::new(name, threads, NICENESS)?;
-            Ok::<_, io::Error>(BackgroundQueue { pool, slots: Arc::new(Semaphore::new(SLOTS)) })
+            Ok::<_, io::Error>(Arc::new(BackgroundQueue { pool, slots: Arc::new(Semaphore::new(SLOTS)) }))
         };
-        Ok(Self { short: queue()?, long: queue()?, long_from, results: Default::default() })
+        Ok(Self { short: queue()?, long: queue()?, long_from, outcomes: Default::default() })
     }
 
-    /// The queue for a file of `length` bytes.
-    pub(crate) fn queue_for(&self, length: u64) -> &BackgroundQueue {
-        if length < self.long_from { &self.short } else { &self.long }
+    /// A slot for a file of `length` bytes, if one is free now.
+    pub(crate) fn try_reserve(&self, length: u64) -> Option<QueueSlot> {
+        let queue = if length < self.long_from { &self.short } else { &self.long };
+        let permit = Arc::clone(&queue.slots).try_acquire_owned().ok()?;
+        Some(QueueSlot { queue: Arc::clone(queue), permit })
     }
 
     /// Counts a task that has ended.
-    pub(crate) fn count(&self, result: TaskResult) {
-        self.results[result as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, outcome: TaskOutcome) {
+        self.outcomes[outcome as usize].add_shared(1);
     }
 
     pub(crate) fn counts(&self) -> WorkCounts {
-        let [done, useless, failed] = self.results.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [done, useless, panicked, nothing, failed] = self.outcomes.each_ref().map(Counter::get);
+        let failed = panicked + nothing + failed;
         let places = 2 * SLOTS;
         let free = self.short.slots.available_permits() + self.long.slots.available_permits();
         WorkCounts { done, useless, failed, under_way: (places - free) as u64, places: places as u64 }
     }
 }
 
-impl BackgroundQueue {
-    /// A slot, if one is free now.
-    pub(crate) fn try_reserve(&self) -> Option<QueueSlot> {
-        Arc::clone(&self.slots).try_acquire_owned().ok()
-    }
-
+impl QueueSlot {
     /// Runs `job` on a thread of the queue. A job whose handle is dropped still runs to its end.
-    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        self.pool.run(job)
+    pub(crate) fn run<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let Self { queue, permit } = self;
+        queue.pool.run(move || {
+            let _permit = permit;
+            job()
+        })
     }
 }
 
@@ -111,8 +121,8 @@ mod tests {
         let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
         let (release, released) = channel::<()>();
         let (sender, receiver) = channel();
-        let long = queues.queue_for(100).run(move || released.recv().is_ok());
-        queues.queue_for(99).run(move || sender.send("short"));
+        let long = queues.try_reserve(100).unwrap().run(move || released.recv().is_ok());
+        queues.try_reserve(99).unwrap().run(move || sender.send("short"));
         assert_eq!(receiver.recv().unwrap(), "short");
         assert!(!long.is_finished());
         release.send(()).unwrap();
@@ -121,11 +131,10 @@ mod tests {
     #[test]
     fn a_full_queue_leaves_the_other_its_slots() {
         let queues = BackgroundQueues::new("queues", 1, 100).unwrap();
-        let mut taken: Vec<QueueSlot> =
-            std::iter::from_fn(|| queues.queue_for(u64::MAX).try_reserve()).collect();
+        let mut taken: Vec<QueueSlot> = std::iter::from_fn(|| queues.try_reserve(u64::MAX)).collect();
         assert_eq!((taken.len(), queues.counts().under_way), (SLOTS, SLOTS as u64));
-        assert!(queues.queue_for(0).try_reserve().is_some());
+        assert!(queues.try_reserve(0).is_some());
         taken.pop();
-        assert!(queues.queue_for(100).try_reserve().is_some());
+        assert!(queues.try_reserve(100).is_some());
     }
 }

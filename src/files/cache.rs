@@ -11,13 +11,15 @@ use rustix::io::Errno;
 
 use super::{
     Asset, AssetBody, AssetCache, BackgroundQueues, ChangeHint, ColdReads, Digests, Fault, FileSettings,
-    Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, PERIOD_MS, Root, RootEntry, RootMonitor,
-    RootState, Tags, Unavailable, Unmapper, residency,
+    Handle, HandlePool, InotifyWatcher, Loader, Name, NameCache, OpenFile, PERIOD_MS, Root, RootEntry,
+    RootMonitor, RootState, Tags, Unavailable, Unmapper, residency,
 };
+use crate::config::CachesGroup;
 use crate::config::policy::rules::Rules;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::counter::Counter;
 
 /// The files of one document root. Clones share everything.
 ///
@@ -32,18 +34,18 @@ pub struct Files {
 
 /// Caches, threads and watches that all views share.
 pub(crate) struct SharedFiles {
-    pub(super) names: NameCache,
-    pub(super) assets: AssetCache,
+    pub(crate) names: NameCache,
+    pub(crate) assets: AssetCache,
     /// End of the current period of recency.
     recency_ends_ms: AtomicU64,
     pub(super) inotify: Option<InotifyWatcher>,
     pub(crate) root_monitor: RootMonitor,
     /// Opens files and looks them up.
     open_pool: BlockingPool,
-    pub(super) disk_timeouts: AtomicU64,
+    pub(crate) disk_timeouts: Counter,
     pub(crate) reads: ColdReads,
-    pub(super) digesting: BackgroundQueues,
-    pub(super) encoding: BackgroundQueues,
+    pub(crate) digesting: BackgroundQueues,
+    pub(crate) encoding: BackgroundQueues,
 }
 
 impl Files {
@@ -53,32 +55,36 @@ impl Files {
     /// If threads can't be started. A missing inotify is only logged.
     pub fn new(root: Root, settings: &FileSettings, rules: Arc<Rules>) -> io::Result<Self> {
         let storage = Arc::clone(&root.storage);
-        let FileSettings { caches, sending, compression, integrity, limits, .. } = settings;
-        let names = NameCache::new(caches.names.get());
-        let threads = compression.background_threads.as_usize();
+        let FileSettings { config, limits } = settings;
+        let names = NameCache::new(config.caches.names.get());
+        let threads = config.compression.background_threads.as_usize();
         let shared = SharedFiles {
             recency_ends_ms: AtomicU64::new(names.now_ms() + PERIOD_MS),
             names,
             assets: AssetCache::new(limits),
-            inotify: caches.watch.is_on().then(|| watcher_or_log(caches.watches.as_usize())).flatten(),
-            root_monitor: RootMonitor::new(settings),
-            open_pool: BlockingPool::new("pagecast-open", sending.disk_threads.as_usize(), 0)?,
-            disk_timeouts: AtomicU64::new(0),
+            inotify: watcher_or_log(&config.caches),
+            root_monitor: RootMonitor::default(),
+            open_pool: BlockingPool::new("pagecast-open", config.sending.disk_threads.as_usize(), 0)?,
+            disk_timeouts: Counter::default(),
             reads: ColdReads::new(
                 Arc::clone(&storage),
-                sending.populate_threads.as_usize(),
+                config.sending.populate_threads.as_usize(),
                 READING_NICENESS,
             ),
             digesting: BackgroundQueues::new("pagecast-digest", threads, LONG_TO_DIGEST)?,
             encoding: BackgroundQueues::new("pagecast-code", threads, LONG_TO_ENCODE)?,
         };
+        shared.root_monitor.configure(settings);
         let loader = Loader {
             root: Arc::new(root),
             generation: 0,
             settings: settings.clone(),
             rules,
-            tags: Tags { source: integrity.etag, digests: Digests::new(integrity.digests.get()) },
-            handles: Arc::new(HandlePool::new(limits.handles, Arc::clone(&settings.open_files))),
+            tags: Tags {
+                source: config.integrity.etag,
+                digests: Digests::new(config.integrity.digests.get()),
+            },
+            handles: Arc::new(HandlePool::new(limits.handles, Arc::clone(&settings.config.open_files))),
             unmapper: Arc::new(Unmapper::new(storage)),
             logged: Arc::new(LogThrottle::once(STALE_SIDECARS_LOGGED)),
             faults: Arc::default(),
@@ -91,8 +97,8 @@ impl Files {
     #[must_use]
     pub fn reconfigured(&self, settings: &FileSettings, rules: Arc<Rules>) -> Self {
         let loader = &self.loader;
-        loader.handles.set_times(Arc::clone(&settings.open_files));
-        self.shared.root_monitor.reconfigure(settings);
+        *loader.handles.times.write() = Arc::clone(&settings.config.open_files);
+        self.shared.root_monitor.configure(settings);
         if settings.agrees_with(&loader.settings) && rules.say_the_same_as(&loader.rules) {
             return self.clone();
         }
@@ -100,7 +106,7 @@ impl Files {
             generation: loader.generation + 1,
             settings: settings.clone(),
             rules,
-            tags: Tags { source: settings.integrity.etag, digests: loader.tags.digests.clone() },
+            tags: Tags { source: settings.config.integrity.etag, digests: loader.tags.digests.clone() },
             ..Loader::clone(loader)
         })
     }
@@ -145,11 +151,15 @@ impl Files {
         self.open_handle(asset).is_some()
     }
 
-    /// Opens the file again, for sending it by `sendfile`. `None` if no handle is available and the asset can do without.
+    /// The open handle of the asset, or a new one, for sending it by `sendfile`. `None` if no handle is available and the asset can do
+    /// without.
     ///
     /// # Errors
     /// If the file has changed since, or can't be opened.
     pub(crate) async fn handle(&self, asset: &Arc<Asset>) -> Result<Option<Arc<Handle>>, Unavailable> {
+        if let Some(handle) = self.open_handle(asset) {
+            return Ok(Some(handle));
+        }
         let handles = &self.loader.handles;
         let permit = match &asset.body {
             AssetBody::Heap => None,
@@ -160,7 +170,7 @@ impl Files {
         let (loader, job) = (Arc::clone(&self.loader), Arc::clone(asset));
         let opened = self.run_for(&asset.path, move || match loader.root.entry(&job.path) {
             Ok(RootEntry::File { file, stat, .. }) if stat.version == job.version => {
-                Ok(Some(loader.keep_open(job.id, file, stat, permit)))
+                Ok(Some(loader.keep_open(job.id, OpenFile { file, stat, permit })))
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if job.mapping().is_some() => Ok(None),
             _ => Err(Unavailable::Changed),
@@ -192,7 +202,7 @@ impl Files {
 
     /// Counts a request that the disk did not answer in time.
     pub(crate) fn count_disk_timeout(&self) {
-        self.shared.disk_timeouts.fetch_add(1, Ordering::Relaxed);
+        self.shared.disk_timeouts.add_shared(1);
     }
 
     /// Whether the file is still the asset's version: by its handle, or without one by the kernel's cached metadata of its path.
@@ -285,12 +295,12 @@ impl Files {
     }
 }
 
-fn watcher_or_log(directories_max: usize) -> Option<InotifyWatcher> {
-    InotifyWatcher::new(directories_max)
-        .inspect_err(|error| {
-            log::warn!("inotify is not available ({error}): changes are seen when a name is next revalidated")
-        })
-        .ok()
+fn watcher_or_log(caches: &CachesGroup) -> Option<InotifyWatcher> {
+    let watcher = caches.watch.is_on().then(|| InotifyWatcher::new(caches.watches.as_usize()))?;
+    let log = |error: &io::Error| {
+        log::warn!("inotify is not available ({error}): changes are seen when a name is next revalidated");
+    };
+    watcher.inspect_err(log).ok()
 }
 
 /// From this length on a digest takes so long (about 20 ms) that others should not wait behind it.
@@ -338,9 +348,10 @@ mod tests {
             let rules = || Rules::new(&Config::default());
             let files = Files::new(root, &settings, rules()).unwrap();
             let name = files.find(&path).await.name;
-            let times = OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() };
-            let same =
-                files.reconfigured(&FileSettings { open_files: times.into(), ..settings.clone() }, rules());
+            let mut other_times = settings.clone();
+            other_times.config.open_files =
+                OpenFilesGroup { handle_wait: DurationSetting::ZERO, ..OpenFilesGroup::default() }.into();
+            let same = files.reconfigured(&other_times, rules());
             assert!(Arc::ptr_eq(&same.loader, &files.loader));
             for other in
                 [files.reconfigured(&settings, other_rules), files.reconfigured(&other_settings, rules())]
@@ -375,7 +386,7 @@ mod tests {
                 }
                 assert_eq!(disk.count(Call::Open) > opens, is_looked_up, "{length}");
                 files.maintain().await;
-                assert_eq!(files.shared.names.names.counts().entries, 1, "{length}");
+                assert_eq!(files.shared.names.cache.counts().entries, 1, "{length}");
             }
         });
     }

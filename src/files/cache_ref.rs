@@ -2,29 +2,22 @@
 
 use std::sync::{Arc, Weak};
 
-/// Reference to an asset outside the cache that owns it.
-pub(crate) enum CacheRef<T> {
-    /// Owned by a cache, which may evict it.
-    Weak(Weak<T>),
-    /// In no cache of bytes: kept by its holder, which counts its few hundred bytes.
-    Strong(Arc<T>),
+/// Reference to an asset outside the cache that owns it, which may evict it.
+pub(crate) struct CacheRef<T> {
+    pub(super) asset: Weak<T>,
+    /// For an asset in no cache of bytes: kept by the holder of the reference, which counts its few hundred bytes.
+    pub(super) kept: Option<Arc<T>>,
 }
 
 impl<T> CacheRef<T> {
     /// The asset; `None` once it was evicted.
     pub(crate) fn get(&self) -> Option<Arc<T>> {
-        match self {
-            Self::Weak(cached) => cached.upgrade(),
-            Self::Strong(asset) => Some(Arc::clone(asset)),
-        }
+        self.asset.upgrade()
     }
 }
 
 impl<T> Clone for CacheRef<T> {
     fn clone(&self) -> Self {
-        match self {
-            Self::Weak(cached) => Self::Weak(cached.clone()),
-            Self::Strong(asset) => Self::Strong(Arc::clone(asset)),
-        }
+        Self { asset: self.asset.clone(), kept: self.kept.clone() }
     }
 }

@@ -9,13 +9,9 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 
 use super::{
-    Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Storage, Version, digest_file, digest_of,
-    is_missing, read_full,
+    Asset, CHECKSUM, Digest, Loader, RACY_WITHIN, RootEntry, Version, digest_file, digest_of, is_missing,
 };
-use crate::http::checksum_file::expected_in;
-use crate::http::digest::Algorithm;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{checksum_file::expected_in, digest::Algorithm, encoding::Encoding, target::SitePath};
 use crate::sys::compress::encode;
 
 impl Loader {
@@ -64,7 +60,7 @@ impl Loader {
         let bytes = match asset.heap_body() {
             Some(bytes) => encode(encoding, &bytes)?,
             None => {
-                let read = |file: BorrowedFd<'_>| read_whole(self.storage(), file, asset.length);
+                let read = |file: BorrowedFd<'_>| self.storage().read_whole(file, asset.length);
                 encode(encoding, &self.read_version(asset, read)?)?
             }
         };
@@ -89,14 +85,22 @@ impl Loader {
         if !self.settings.verifies() {
             return Ok(None);
         }
-        match self.root.entry(&path.suffixed(CHECKSUM)) {
-            Ok(RootEntry::File { file, stat, .. }) => {
-                checksum_in(self.storage(), file.as_fd(), &stat.version, path).map(Some)
-            }
-            Ok(_) => Ok(None),
-            Err(errno) if is_missing(errno) => Ok(None),
-            Err(error) => Err(error.into()),
+        Ok(self.checksum_of(path)?.map(|(_, stated)| stated))
+    }
+
+    /// The version of the checksum sidecar of `path`, and the SHA-256 that it states.
+    fn checksum_of(&self, path: &SitePath<'_>) -> io::Result<Option<(Version, Option<[u8; 32]>)>> {
+        let (file, version) = match self.root.entry(&path.suffixed(CHECKSUM)) {
+            Ok(RootEntry::File { file, stat, .. }) => (file, stat.version),
+            Ok(_) => return Ok(None),
+            Err(errno) if is_missing(errno) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if version.size > CHECKSUM_BYTES_MAX {
+            return Ok(Some((version, None)));
         }
+        let text = self.storage().read_whole(file.as_fd(), version.size)?;
+        Ok(Some((version, expected_in(&text, path.file_name()))))
     }
 
     /// Result of `read` for the asset's file, if that is the same version before and after.
@@ -110,7 +114,10 @@ impl Loader {
             std::thread::sleep(RACY_WITHIN);
         }
         let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
-        let file = self.reopen(asset)?;
+        let file = match self.open_with_retry(&asset.path)? {
+            RootEntry::File { file, stat, .. } if stat.version == asset.version => file,
+            _ => return Err(Errno::STALE.into()),
+        };
         let result = read(file.as_fd())?;
         let after = self.storage().fstat(file.as_fd())?.version;
         if after == asset.version { Ok(result) } else { Err(Errno::STALE.into()) }
@@ -122,40 +129,16 @@ impl Loader {
             std::thread::sleep(RACY_WITHIN);
         }
         let _permit = self.handles.try_permit().ok_or(Errno::MFILE)?;
-        match self.root.entry(&asset.path.suffixed(CHECKSUM))? {
-            RootEntry::File { file, stat, .. } if Some(stat.version) == asset.sidecars.checksum() => {
-                checksum_in(self.storage(), file.as_fd(), &stat.version, &asset.path)
-            }
+        match self.checksum_of(&asset.path)? {
+            Some((version, stated)) if Some(version) == asset.sidecars.checksum() => Ok(stated),
             _ => Err(Errno::STALE.into()),
         }
     }
 }
 
-/// The SHA-256 that a checksum file states for the file at `path`.
-fn checksum_in(
-    storage: &dyn Storage,
-    file: BorrowedFd<'_>,
-    version: &Version,
-    path: &SitePath<'_>,
-) -> io::Result<Option<[u8; 32]>> {
-    if version.size > CHECKSUM_BYTES_MAX {
-        return Ok(None);
-    }
-    let text = read_whole(storage, file, version.size)?;
-    Ok(expected_in(&text, path.file_name()))
-}
-
 /// A copy of an error that several tasks get.
 fn copy_of(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-fn read_whole(storage: &dyn Storage, file: BorrowedFd<'_>, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    if read_full(storage, file, &mut bytes, 0)? < bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }
 
 /// A longer file is not taken for a checksum of one file.

@@ -3,11 +3,12 @@
 use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
+
+use crate::telemetry::metrics::counter::Counter;
 
 /// A cache bounded by weight, least recently used first to go.
 pub(crate) struct CountedCache<K, V> {
@@ -18,9 +19,9 @@ pub(crate) struct CountedCache<K, V> {
 /// Counters of one cache, incremented by every thread.
 #[derive(Debug, Default)]
 pub(crate) struct CacheCounters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    evictions: AtomicU64,
+    hits: Counter,
+    misses: Counter,
+    evictions: Counter,
 }
 
 /// Counts of one cache, and its number of entries.
@@ -52,7 +53,7 @@ where
         Self { cache, counters }
     }
 
-    pub(super) fn counts(&self) -> CacheCounts {
+    pub(crate) fn counts(&self) -> CacheCounts {
         self.counters.counts(self.cache.entry_count())
     }
 }
@@ -67,11 +68,11 @@ impl<K, V> Deref for CountedCache<K, V> {
 
 impl CacheCounters {
     pub(super) fn hit(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hits.add_shared(1);
     }
 
     pub(super) fn miss(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.misses.add_shared(1);
     }
 
     /// Counts evictions of a moka cache: its eviction listener.
@@ -81,15 +82,14 @@ impl CacheCounters {
         let counters = Arc::clone(self);
         move |_, _, cause| {
             if cause.was_evicted() {
-                counters.evictions.fetch_add(1, Ordering::Relaxed);
+                counters.evictions.add_shared(1);
             }
         }
     }
 
     /// The counts of a cache that has `entries` now.
     pub(super) fn counts(&self, entries: u64) -> CacheCounts {
-        let [hits, misses, evictions] =
-            [&self.hits, &self.misses, &self.evictions].map(|count| count.load(Ordering::Relaxed));
+        let [hits, misses, evictions] = [&self.hits, &self.misses, &self.evictions].map(Counter::get);
         CacheCounts { hits, misses, evictions, entries }
     }
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::digest::DynDigest;
+use sha2::{Sha256, Sha512};
 use tokio::sync::Notify;
 
-use super::{CacheCounters, CacheCounts, Storage, Version, read_chunks};
+use super::{CacheCounters, CacheCounts, Storage, Version};
 use crate::http::digest::Algorithm;
 
 /// Bytes of a digest.
@@ -56,11 +57,7 @@ impl Digests {
     }
 
     pub(crate) fn get(&self, version: &Version, algorithm: Algorithm) -> Option<Digest> {
-        let digest = self.known.get(&(*version, algorithm));
-        if digest.is_some() {
-            self.counters.hit();
-        }
-        digest
+        self.known.get(&(*version, algorithm)).inspect(|_| self.counters.hit())
     }
 
     pub(crate) fn put(&self, version: &Version, algorithm: Algorithm, digest: Digest) {
@@ -87,12 +84,11 @@ impl Digests {
         let mut is_hit = true;
         let digest = self.known.try_get_with((*version, algorithm), || {
             is_hit = false;
+            self.counters.miss();
             compute()
         });
         if is_hit {
-            self.counters.hit()
-        } else {
-            self.counters.miss()
+            self.counters.hit();
         }
         digest
     }
@@ -137,10 +133,9 @@ impl DigestSlot {
 
 /// Digest of bytes in memory.
 pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-    match algorithm {
-        Algorithm::Sha256 => Sha256::digest(bytes).as_slice().into(),
-        Algorithm::Sha512 => Sha512::digest(bytes).as_slice().into(),
-    }
+    let mut hasher = hasher(algorithm);
+    hasher.update(bytes);
+    hasher.finalize().into()
 }
 
 /// Digest of the first `length` bytes of a file, read into a buffer. Blocks.
@@ -153,22 +148,18 @@ pub(crate) fn digest_file(
     file: BorrowedFd<'_>,
     length: u64,
 ) -> io::Result<Digest> {
-    match algorithm {
-        Algorithm::Sha256 => hash(Sha256::new(), storage, file, length),
-        Algorithm::Sha512 => hash(Sha512::new(), storage, file, length),
-    }
-}
-
-fn hash(
-    mut hasher: impl sha2::Digest,
-    storage: &dyn Storage,
-    file: BorrowedFd<'_>,
-    length: u64,
-) -> io::Result<Digest> {
-    if read_chunks(storage, file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
+    let mut hasher = hasher(algorithm);
+    if storage.read_chunks(file, 0..length, BUFFER, |bytes| hasher.update(bytes))? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(hasher.finalize().as_slice().into())
+    Ok(hasher.finalize().into())
+}
+
+fn hasher(algorithm: Algorithm) -> Box<dyn DynDigest> {
+    match algorithm {
+        Algorithm::Sha256 => Box::new(Sha256::default()),
+        Algorithm::Sha512 => Box::new(Sha512::default()),
+    }
 }
 
 const BUFFER: usize = 256 * 1024;

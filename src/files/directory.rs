@@ -8,8 +8,7 @@ use rustix::io::Errno;
 
 use super::{FileStat, Root, Version};
 use crate::config::Dotfiles;
-use crate::http::redirects::REDIRECTS_FILE;
-use crate::http::target::SitePath;
+use crate::http::{redirects::REDIRECTS_FILE, target::SitePath};
 
 /// The entries of a directory, in no order.
 #[derive(Debug, Default)]
@@ -67,7 +66,12 @@ pub(crate) fn read(root: &Root, path: &SitePath<'_>, query: DirectoryQuery<'_>) 
         if !is_shown(name, path, query.dotfiles) || !(query.may_read)(&path.entry(name)) {
             continue;
         }
-        let Some(entry) = entry(root, handle.as_fd(), path, name)? else { continue };
+        let entry = match entry(root, handle.as_fd(), path, name) {
+            Ok(Some(entry)) => entry,
+            Err(failed @ (Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE)) => return Err(failed),
+            // Gone, special, forbidden or outside the root.
+            Ok(None) | Err(_) => continue,
+        };
         if directory.entries.len() == query.entries {
             directory.is_truncated = true;
             break;
@@ -87,7 +91,7 @@ fn is_shown(name: &[u8], path: &SitePath<'_>, dotfiles: Dotfiles) -> bool {
     }
 }
 
-/// The entry `name` of the open directory; `None` if a request could not get it.
+/// The entry `name` of the open directory; `None` for a special file.
 fn entry(
     root: &Root,
     directory: BorrowedFd<'_>,
@@ -95,36 +99,16 @@ fn entry(
     name: &[u8],
 ) -> Result<Option<DirectoryEntry>, Errno> {
     // Relative to the open directory: the path is not walked again for an entry that is no symbolic link.
-    let own = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => FileStat::from(&stat),
-        Err(error) => return skip_missing(error),
-    };
+    let own = FileStat::from(&fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?);
     let is_link = own.kind == FileType::Symlink;
-    let stat = if is_link {
-        match root.stat(&path.entry(name)) {
-            Ok(stat) => stat,
-            Err(error) => return skip_missing(error),
-        }
-    } else {
-        own
-    };
+    let stat = if is_link { root.stat(&path.entry(name))? } else { own };
     let (kind, access) = match stat.kind {
         FileType::RegularFile => (EntryKind::File, Access::READ_OK),
         FileType::Directory => (EntryKind::Directory, Access::READ_OK | Access::EXEC_OK),
         _ => return Ok(None),
     };
-    if let Err(error) = fs::accessat(directory, name, access, AtFlags::EACCESS) {
-        return skip_missing(error);
-    }
+    fs::accessat(directory, name, access, AtFlags::EACCESS)?;
     Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: stat.version }))
-}
-
-/// Entries that are gone, forbidden or outside the root are left out; a failing disk and a lack of memory are errors.
-fn skip_missing(error: Errno) -> Result<Option<DirectoryEntry>, Errno> {
-    match error {
-        Errno::IO | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Err(error),
-        _ => Ok(None),
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{CacheRef, Version};
-use crate::http::encoding::{Encoding, EncodingSet};
+use super::{CacheRef, TaskOutcome, Version};
+use crate::http::encoding::Encoding;
 
 /// The encoded variants of one version of one file.
 ///
@@ -63,19 +63,6 @@ impl<T> VariantSlot<T> {
     }
 }
 
-/// Result of encoding a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EncodeOutcome {
-    /// A variant that is cached until it is evicted.
-    Kept,
-    /// A variant that is not worth keeping, now or later.
-    Useless,
-    /// Nothing, without work that a repetition would waste.
-    Nothing,
-    /// The disk failed: it is not tried again for every request.
-    Failed,
-}
-
 /// An evicted variant is encoded again after a delay that doubles each time: if the variants in use exceed the heap, each would
 /// otherwise be encoded anew for nearly every request.
 #[derive(Clone, Copy)]
@@ -93,19 +80,14 @@ impl<T> EncodedVariants<T> {
         })
     }
 
-    /// Encodings with a sidecar.
-    pub(crate) fn with_sidecars(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some())
+    /// Whether the encoding is available, or may be after a while.
+    pub(crate) fn is_possible(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.may_encode(encoding)
     }
 
-    /// Encodings that are available, or may be after a while.
-    pub(crate) fn possible(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.may_encode(encoding))
-    }
-
-    /// Encodings that a response can have now.
-    pub(crate) fn available(&self) -> EncodingSet {
-        self.encodings(|encoding| self.sidecar(encoding).is_some() || self.cached(encoding).is_some())
+    /// Whether a response can have the encoding now.
+    pub(crate) fn is_available(&self, encoding: Encoding) -> bool {
+        self.sidecar(encoding).is_some() || self.cached(encoding).is_some()
     }
 
     /// Version of a usable sidecar.
@@ -163,19 +145,20 @@ impl<T> EncodedVariants<T> {
     }
 
     /// Ends the encoding.
-    pub(crate) fn end(&self, encoding: Encoding, outcome: EncodeOutcome) {
+    pub(crate) fn end(&self, encoding: Encoding, outcome: TaskOutcome) {
         let slot = self.slot(encoding);
         let mut state = slot.state.lock();
         let retry_after = |length| Some(RetryDelay { until: Instant::now() + length, length });
         match outcome {
-            EncodeOutcome::Kept => {
+            TaskOutcome::Kept => {
                 let doubled = |retry: RetryDelay| retry.length.saturating_mul(2).min(RETRY_MAX);
                 state.retry = retry_after(state.retry.map_or(RETRY_MIN, doubled));
             }
-            EncodeOutcome::Failed => state.retry = retry_after(RETRY_MIN),
-            EncodeOutcome::Useless | EncodeOutcome::Nothing => {}
+            TaskOutcome::Failed => state.retry = retry_after(RETRY_MIN),
+            TaskOutcome::Useless | TaskOutcome::Panicked | TaskOutcome::Nothing => {}
         }
-        slot.is_useless.store(outcome == EncodeOutcome::Useless, Ordering::Release);
+        let is_useless = matches!(outcome, TaskOutcome::Useless | TaskOutcome::Panicked);
+        slot.is_useless.store(is_useless, Ordering::Release);
         state.is_being_encoded = false;
     }
 
@@ -185,11 +168,6 @@ impl<T> EncodedVariants<T> {
 
     pub(super) fn slot(&self, encoding: Encoding) -> &VariantSlot<T> {
         &self.slots[encoding as usize]
-    }
-
-    fn encodings(&self, is_in: impl Fn(Encoding) -> bool) -> EncodingSet {
-        let encodings = Encoding::ALL.into_iter().filter(|encoding| is_in(*encoding));
-        encodings.fold(EncodingSet::NONE, EncodingSet::with)
     }
 }
 
@@ -213,7 +191,7 @@ mod tests {
         assert!(
             variants.begin(Encoding::Br) && !variants.begin(Encoding::Br) && variants.begin(Encoding::Gzip)
         );
-        variants.end(Encoding::Br, EncodeOutcome::Nothing);
+        variants.end(Encoding::Br, TaskOutcome::Nothing);
         assert!(variants.begin(Encoding::Br));
     }
 
@@ -221,18 +199,18 @@ mod tests {
     fn a_useless_variant_is_not_tried_again_and_not_possible() {
         let variants = compressible();
         assert!(variants.begin(Encoding::Br));
-        variants.end(Encoding::Br, EncodeOutcome::Useless);
+        variants.end(Encoding::Br, TaskOutcome::Useless);
         assert!(!variants.begin(Encoding::Br));
-        assert!(!variants.possible().has(Encoding::Br) && variants.possible().has(Encoding::Zstd));
+        assert!(!variants.is_possible(Encoding::Br) && variants.is_possible(Encoding::Zstd));
     }
 
     #[test]
     fn an_evicted_variant_is_not_encoded_again_at_once_nor_for_the_next_asset() {
         let variants = compressible();
         assert!(variants.begin(Encoding::Br));
-        variants.end(Encoding::Br, EncodeOutcome::Kept);
+        variants.end(Encoding::Br, TaskOutcome::Kept);
         assert!(!variants.begin(Encoding::Br) && variants.begin(Encoding::Zstd));
-        assert!(variants.possible().has(Encoding::Br), "it may come back");
+        assert!(variants.is_possible(Encoding::Br), "it may come back");
         let heir = compressible();
         heir.inherit(&variants, true);
         assert!(!heir.begin(Encoding::Br) && heir.begin(Encoding::Zstd));
@@ -255,8 +233,8 @@ mod tests {
         for (variants, has_br, has_zstd) in
             [(variants, false, true), (heir, false, true), (other, true, false)]
         {
-            assert_eq!(variants.with_sidecars().has(Encoding::Br), has_br);
-            assert_eq!(variants.possible().has(Encoding::Zstd), has_zstd);
+            assert_eq!(variants.sidecar(Encoding::Br).is_some(), has_br);
+            assert_eq!(variants.is_possible(Encoding::Zstd), has_zstd);
         }
     }
 }

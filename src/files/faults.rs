@@ -3,13 +3,13 @@
 use std::fmt;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use log::Level;
 
 use crate::http::named_enum::named_enum;
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::counter::CounterArray;
 
 named_enum! {
     /// A kind of fault, with its name in metrics and logs.
@@ -38,16 +38,12 @@ named_enum! {
     }
 }
 
-/// Number of faults of each kind since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultCounts([u64; Fault::ALL.len()]);
-
 /// Counts faults and logs them: a fault of one file once a minute, and at most 100 lines per kind and minute. A dying disk
 /// under ten thousand requests a second writes these lines, then one with the number of suppressed ones.
 ///
 /// Decision: docs/decisions/035-fault-logging.md.
 pub(crate) struct Faults {
-    counts: [AtomicU64; Fault::ALL.len()],
+    pub(crate) counts: CounterArray<{ Fault::ALL.len() }>,
     throttles: [LogThrottle; Fault::ALL.len()],
 }
 
@@ -64,7 +60,7 @@ impl Fault {
 impl Faults {
     /// Counts a fault of `subject`, usually a path, and logs `message` unless a line about it was logged within the last minute.
     pub(crate) fn report(&self, fault: Fault, subject: impl Hash, message: fmt::Arguments<'_>) {
-        self.counts[fault as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[fault as usize].add_shared(1);
         if self.throttles[fault as usize].admits(subject, Instant::now()) {
             log::log!(fault.level(), "{message}");
         }
@@ -83,10 +79,6 @@ impl Faults {
             }
         }
     }
-
-    pub(crate) fn counts(&self) -> FaultCounts {
-        FaultCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
-    }
 }
 
 impl Default for Faults {
@@ -95,13 +87,6 @@ impl Default for Faults {
             counts: Default::default(),
             throttles: std::array::from_fn(|_| LogThrottle::per_minute(LINES_PER_MINUTE)),
         }
-    }
-}
-
-impl FaultCounts {
-    /// Number of faults of the kind.
-    pub fn of(&self, fault: Fault) -> u64 {
-        self.0[fault as usize]
     }
 }
 
@@ -135,9 +120,8 @@ mod tests {
                 faults.report(fault, "a", format_args!("a"));
             }
         }
-        let counts = faults.counts();
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
-            assert_eq!(counts.of(fault), index as u64 + 1, "{}", fault.name());
+            assert_eq!(faults.counts[fault as usize].get(), index as u64 + 1, "{}", fault.name());
         }
         let names: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{FileStat, Storage};
 use crate::config::OpenFilesGroup;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Open files, at most a configured number at once.
 ///
@@ -25,16 +26,16 @@ use crate::config::OpenFilesGroup;
 pub(crate) struct HandlePool {
     permits: Arc<Semaphore>,
     handles: usize,
-    times: RwLock<Arc<OpenFilesGroup>>,
+    pub(crate) times: RwLock<Arc<OpenFilesGroup>>,
     shards: [RwLock<Shard>; SHARDS],
     /// The shard at which the next eviction begins.
     hand: AtomicUsize,
     started: Instant,
     /// Requests that had to wait for a handle.
-    pub(super) waits: AtomicU64,
+    pub(crate) waits: Counter,
     /// Requests that waited in vain.
-    pub(super) timeouts: AtomicU64,
-    pub(super) turnover: Arc<Turnover>,
+    pub(crate) timeouts: Counter,
+    pub(crate) turnover: Arc<Turnover>,
 }
 
 /// Handles by asset, in the order in which eviction visits them.
@@ -50,9 +51,9 @@ struct OpenHandle {
 
 /// Number of files opened to be sent from, and of those closed again.
 #[derive(Debug, Default)]
-pub(super) struct Turnover {
-    pub(super) opened: AtomicU64,
-    pub(super) closed: AtomicU64,
+pub(crate) struct Turnover {
+    pub(crate) opened: Counter,
+    pub(crate) closed: Counter,
 }
 
 /// An open file and its permit.
@@ -61,14 +62,19 @@ pub(crate) struct Handle {
     file: OwnedFd,
     stat: FileStat,
     opened: Instant,
-    permit: HandlePermit,
+    turnover: Arc<Turnover>,
+    _permit: HandlePermit,
+}
+
+/// An open regular file, its metadata, and the right to have it open.
+pub(crate) struct OpenFile {
+    pub(crate) file: OwnedFd,
+    pub(crate) stat: FileStat,
+    pub(crate) permit: HandlePermit,
 }
 
 /// The right to have one file open.
-pub(crate) struct HandlePermit {
-    _permit: OwnedSemaphorePermit,
-    turnover: Arc<Turnover>,
-}
+pub(crate) type HandlePermit = OwnedSemaphorePermit;
 
 impl HandlePool {
     /// At most `handles` open files, under the times of `times`.
@@ -80,15 +86,10 @@ impl HandlePool {
             shards: std::array::from_fn(|_| RwLock::default()),
             hand: AtomicUsize::new(0),
             started: Instant::now(),
-            waits: AtomicU64::new(0),
-            timeouts: AtomicU64::new(0),
+            waits: Counter::default(),
+            timeouts: Counter::default(),
             turnover: Arc::default(),
         }
-    }
-
-    /// Sets the times; the number of handles stays.
-    pub(crate) fn set_times(&self, times: Arc<OpenFilesGroup>) {
-        *self.times.write() = times;
     }
 
     /// A permit, after waiting if none is free; `None` if none became free in time. Idle handles are closed for it first.
@@ -96,34 +97,39 @@ impl HandlePool {
         if let Some(permit) = self.try_permit() {
             return Some(permit);
         }
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + self.times.read().handle_wait.get();
-        loop {
-            // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
-            let slice = deadline.min(tokio::time::Instant::now() + TRY_AGAIN_AFTER);
-            if let Ok(Ok(permit)) =
-                tokio::time::timeout_at(slice, Arc::clone(&self.permits).acquire_owned()).await
-            {
-                return Some(self.wrap(permit));
+        self.waits.add_shared(1);
+        let longest = self.times.read().handle_wait.get();
+        let waiting = async {
+            loop {
+                // In slices: a handle that becomes idle meanwhile stays open, and is closed for us only when we try again.
+                let freed = Arc::clone(&self.permits).acquire_owned();
+                let freed = tokio::time::timeout(TRY_AGAIN_AFTER, freed).await.ok().and_then(Result::ok);
+                if let Some(permit) = freed.or_else(|| self.try_permit()) {
+                    break permit;
+                }
             }
-            if let Some(permit) = self.try_permit() {
-                return Some(permit);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                self.timeouts.fetch_add(1, Ordering::Relaxed);
-                return None;
-            }
+        };
+        let permit = tokio::time::timeout(longest, waiting).await.ok().or_else(|| self.try_permit());
+        if permit.is_none() {
+            self.timeouts.add_shared(1);
         }
+        permit
     }
 
     /// A permit, if one is free or an idle handle can be closed for it.
     pub(crate) fn try_permit(&self) -> Option<HandlePermit> {
-        let take = || Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.wrap(permit));
+        let take = || Arc::clone(&self.permits).try_acquire_owned().ok();
         take().or_else(|| (self.close_idle(1) > 0).then(take).flatten())
     }
 
-    fn wrap(&self, permit: OwnedSemaphorePermit) -> HandlePermit {
-        HandlePermit { _permit: permit, turnover: Arc::clone(&self.turnover) }
+    pub(crate) fn wrap(
+        &self,
+        storage: &Arc<dyn Storage>,
+        OpenFile { file, stat, permit }: OpenFile,
+    ) -> Arc<Handle> {
+        self.turnover.opened.add_shared(1);
+        let (storage, turnover) = (Arc::clone(storage), Arc::clone(&self.turnover));
+        Arc::new(Handle { storage, file, stat, opened: Instant::now(), turnover, _permit: permit })
     }
 
     /// Keeps `handle` open for the asset `id`.
@@ -232,21 +238,11 @@ impl HandlePool {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.permit.turnover.closed.fetch_add(1, Ordering::Relaxed);
+        self.turnover.closed.add_shared(1);
     }
 }
 
 impl Handle {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        file: OwnedFd,
-        stat: FileStat,
-        permit: HandlePermit,
-    ) -> Self {
-        permit.turnover.opened.fetch_add(1, Ordering::Relaxed);
-        Self { storage, file, stat, opened: Instant::now(), permit }
-    }
-
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -297,7 +293,9 @@ mod tests {
     fn open(pool: &HandlePool) -> Arc<Handle> {
         let file = tempfile::tempfile().unwrap();
         let stat = FileStat::from(&rustix::fs::fstat(&file).unwrap());
-        Arc::new(Handle::new(Arc::new(SystemStorage), file.into(), stat, pool.try_permit().unwrap()))
+        let storage: Arc<dyn Storage> = Arc::new(SystemStorage);
+        let permit = pool.try_permit().unwrap();
+        pool.wrap(&storage, OpenFile { file: file.into(), stat, permit })
     }
 
     #[test]
@@ -349,7 +347,7 @@ mod tests {
         let pool = pool(1);
         let _open = open(&pool);
         assert!(pool.permit().await.is_none());
-        let counts = [&pool.waits, &pool.timeouts].map(|count| count.load(Ordering::Relaxed));
+        let counts = [&pool.waits, &pool.timeouts].map(Counter::get);
         assert_eq!(counts, [1, 1]);
     }
 

@@ -4,11 +4,7 @@ use bytes::Bytes;
 
 use crate::config::Disposition;
 use crate::config::policy::rules::PathPolicy;
-use crate::http::cache_control;
-use crate::http::date::HttpDate;
-use crate::http::disposition;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
+use crate::http::{cache_control, date::HttpDate, disposition, encoding::Encoding, entity_tag::EntityTag};
 
 /// Rendered headers, in an order that makes the headers of every kind of response one slice of them:
 ///
@@ -132,15 +128,12 @@ fn put_validators(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
 }
 
 fn put_disposition(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
-    match input.policy.effects.disposition {
-        Some(Disposition::Attachment) => {
-            line(block, "content-disposition", disposition::attachment(input.name).as_bytes());
-        }
-        Some(Disposition::Inline) => {
-            line(block, "content-disposition", disposition::inline(input.name).as_bytes());
-        }
-        None => {}
-    }
+    let value = match input.policy.effects.disposition {
+        Some(Disposition::Attachment) => disposition::attachment(input.name),
+        Some(Disposition::Inline) => disposition::inline(input.name),
+        None => return,
+    };
+    line(block, "content-disposition", value.as_bytes());
 }
 
 fn line(block: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter::successors;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -51,16 +52,8 @@ impl InotifyWatcher {
 
     /// Watches every directory on the way to `path`; false if one can't be watched. Call it before `path` is opened. Blocks.
     pub(crate) fn watch_parents(&self, root: &Root, path: &SitePath<'_>) -> bool {
-        let mut directory = path.parent();
-        loop {
-            if !self.watch_directory(root, &directory) {
-                return false;
-            }
-            if directory.is_root() {
-                return true;
-            }
-            directory = directory.parent();
-        }
+        let mut parents = successors(Some(path.parent()), |below| (!below.is_root()).then(|| below.parent()));
+        parents.all(|directory| self.watch_directory(root, &directory))
     }
 
     fn watch_directory(&self, root: &Root, directory: &SitePath<'static>) -> bool {
@@ -80,7 +73,7 @@ impl InotifyWatcher {
             // The directory may have another path by now.
             return false;
         }
-        match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), CHANGES) {
+        match inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", handle.as_raw_fd()), changes()) {
             Ok(watch) => {
                 watched.add(directory.clone(), watch);
                 return true;
@@ -176,14 +169,11 @@ fn moves_directories(events: ReadFlags) -> bool {
     is_of_directory || events.intersects(ReadFlags::MOVE_SELF | ReadFlags::QUEUE_OVERFLOW)
 }
 
-const CHANGES: WatchFlags = WatchFlags::ATTRIB
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::CREATE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR);
+/// What is watched for in a directory.
+fn changes() -> WatchFlags {
+    let in_it = WatchFlags::ATTRIB | WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::DELETE;
+    in_it | WatchFlags::MOVE | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR
+}
 
 #[cfg(test)]
 mod tests {

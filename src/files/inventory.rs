@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, original};
+use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, SharedFiles, original};
 use crate::config::PathGlobs;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{encoding::Encoding, target::SitePath};
 
 /// Number of purged entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,15 +72,6 @@ pub(crate) struct BusyName {
     pub(crate) requests: u64,
 }
 
-/// Entries to be purged.
-///
-/// Decision: docs/decisions/039-purge.md.
-#[derive(Default)]
-pub(crate) struct PurgeRequest {
-    names: Vec<Arc<Name>>,
-    assets: Vec<Arc<Asset>>,
-}
-
 /// Most of these look at every name and take a while.
 impl Files {
     /// Lists at most `most` of the names that match `globs`; without globs all names match.
@@ -111,52 +101,44 @@ impl Files {
         busiest.into_iter().map(busy).collect()
     }
 
-    /// The `most` files that were used last, most recently used first.
-    pub(crate) fn latest_files(&self, most: usize) -> Vec<Arc<Asset>> {
-        let last_use = |name: &Name| name.file().map(|_| name.last_touch());
-        let (_, latest) = self.shared.names.top(most, last_use);
-        latest.into_iter().filter_map(|(_, name)| name.file()).collect()
-    }
-
-    /// Invalidates the names that match `globs`, so that they are looked up anew, and returns what [`Self::purge`] is to remove.
-    pub(crate) fn purge_request(&self, globs: &PathGlobs) -> PurgeRequest {
+    /// Invalidates the names that match `globs`, so that they are looked up anew. The result removes them and their files from the
+    /// caches.
+    ///
+    /// Decision: docs/decisions/039-purge.md.
+    pub(crate) fn purge(&self, globs: &PathGlobs) -> impl Future<Output = PurgeResult> + Send + use<> {
+        let SharedFiles { names, assets, .. } = &*self.shared;
         let matches = |path: &SitePath<'_>| globs.matches(path.as_bytes());
         // A lookup that runs now may have read the disk before.
-        self.shared.names.invalidate_pending(matches);
-        let mut request = PurgeRequest::default();
-        for name in self.shared.names.iter() {
+        names.pending.invalidate_matching(matches);
+        let is_purged = |name: &Arc<Name>| {
             // What is known of an original includes its sidecars.
             let has_sidecar = || {
                 let asset = name.file();
                 let variants = asset.as_ref().and_then(|asset| asset.variants.as_ref());
                 variants.is_some_and(|variants| variants.all_cached().any(|variant| matches(&variant.path)))
             };
-            if matches(&name.path) || has_sidecar() {
-                // Workers have references to it.
-                name.purge();
-                request.names.push(name);
+            matches(&name.path) || has_sidecar()
+        };
+        // Workers have references to them.
+        let names_purged: Vec<_> = names.iter().filter(is_purged).inspect(|name| name.purge()).collect();
+        let of_purged = |asset: &Arc<Asset>| {
+            let original = || asset.encoding.and_then(|_| original(&asset.path));
+            matches(&asset.path) || original().is_some_and(|path| matches(&path))
+        };
+        let assets_purged: Vec<_> = assets.iter().filter(of_purged).collect();
+        let files = self.clone();
+        async move {
+            let Self { loader, shared } = &files;
+            for name in &names_purged {
+                shared.names.cache.invalidate(name.path.as_bytes()).await;
             }
+            for asset in &assets_purged {
+                loader.handles.remove(asset.id);
+                loader.tags.digests.remove(&asset.version);
+                shared.assets.remove(asset).await;
+            }
+            PurgeResult { names: names_purged.len() as u64, files: assets_purged.len() as u64 }
         }
-        request.assets.extend(self.shared.assets.iter().filter(|asset| {
-            matches(&asset.path)
-                || asset.encoding.is_some() && original(&asset.path).is_some_and(|path| matches(&path))
-        }));
-        request
-    }
-
-    /// Removes the entries of `request` from the caches.
-    pub(crate) async fn purge(&self, request: PurgeRequest) -> PurgeResult {
-        let PurgeRequest { names, assets } = request;
-        let purged = PurgeResult { names: names.len() as u64, files: assets.len() as u64 };
-        for name in names {
-            self.shared.names.remove(&name.path).await;
-        }
-        for asset in assets {
-            self.loader.handles.remove(asset.id);
-            self.loader.tags.digests.remove(&asset.version);
-            self.shared.assets.remove(&asset).await;
-        }
-        purged
     }
 
     fn name_info(&self, name: &Name, now_ms: u64) -> CachedNameInfo {

@@ -1,7 +1,7 @@
 //! Loading: from a path to an asset, off the workers.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -9,14 +9,12 @@ use rustix::io::Errno;
 
 use super::{
     Asset, AssetBody, EncodedVariants, Fault, Faults, FileSettings, FileStat, FileSystemKind, Handle,
-    HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, Recency,
+    HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, OpenFile, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
-    read_full,
 };
-use crate::config::policy::rules::{PathPolicy, Rules};
-use crate::http::encoding::Encoding;
+use crate::config::policy::rules::Rules;
 use crate::http::media_type::{is_compressible, media_type};
-use crate::http::target::SitePath;
+use crate::http::{encoding::Encoding, target::SitePath};
 use crate::sys::blocking_pool::JobLost;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -56,39 +54,15 @@ impl From<JobLost> for Unavailable {
     }
 }
 
-/// An open regular file that becomes an asset.
-struct OpenFile {
-    file: OwnedFd,
-    stat: FileStat,
-    permit: HandlePermit,
-    file_system: FileSystemKind,
-}
-
-/// Names and settings of an asset to be made.
+/// Where the bytes of an asset to be made come from.
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
     path: &'a SitePath<'static>,
-    /// The path that decides the media type: the original's for a variant.
-    original: &'a SitePath<'static>,
-    encoding: Option<Encoding>,
-    policy: Arc<PathPolicy>,
+    /// The file that it is a variant of, and its encoding.
+    variant_of: Option<(&'a Asset, Encoding)>,
     sidecars: Sidecars,
     /// The bytes were encoded here: no file has them.
     is_made_here: bool,
-}
-
-impl<'a> AssetOrigin<'a> {
-    /// A variant of `original`, with its bytes in the file at `path`.
-    fn variant(path: &'a SitePath<'static>, original: &'a Asset, encoding: Encoding) -> Self {
-        Self {
-            path,
-            original: &original.path,
-            encoding: Some(encoding),
-            policy: Arc::clone(&original.policy),
-            sidecars: Sidecars::default(),
-            is_made_here: false,
-        }
-    }
 }
 
 impl Loader {
@@ -114,7 +88,7 @@ impl Loader {
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
         let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
-        match self.asset_of(path, OpenFile { file, stat, permit, file_system }, previous) {
+        match self.asset_of(path, OpenFile { file, stat, permit }, file_system, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
                 is_watched: is_watchable && !asset.is_racy && !asset.sidecars.may_change_unwatched,
@@ -148,8 +122,9 @@ impl Loader {
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let origin = AssetOrigin::variant(&path, original, encoding);
-        let variant = self.make_asset(origin, OpenFile { file, stat, permit, file_system }).map_err(
+        let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
+        let origin = AssetOrigin { path: &path, variant_of, sidecars, is_made_here: false };
+        let variant = self.make_asset(origin, OpenFile { file, stat, permit }, file_system).map_err(
             |error| match self.failed(Fault::Read, &error, &path) {
                 Lookup::Busy => Unavailable::Busy,
                 _ => Unavailable::Failed,
@@ -168,31 +143,14 @@ impl Loader {
 
     /// The variant of `original` whose `bytes` were encoded here.
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
-        let of_file = AssetOrigin::variant(&original.path, original, encoding);
-        let origin = AssetOrigin { is_made_here: true, ..of_file };
+        let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
+        let origin = AssetOrigin { path: &original.path, variant_of, sidecars, is_made_here: true };
         Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
     }
 
-    /// Opens the file of `asset` again, if it is still that version. Blocks.
-    ///
-    /// # Errors
-    /// Those of the disk; ESTALE for another version.
-    pub(crate) fn reopen(&self, asset: &Asset) -> io::Result<OwnedFd> {
-        match self.open_with_retry(&asset.path)? {
-            RootEntry::File { file, stat, .. } if stat.version == asset.version => Ok(file),
-            _ => Err(Errno::STALE.into()),
-        }
-    }
-
     /// Keeps an open file of the asset `id` in the pool.
-    pub(crate) fn keep_open(
-        &self,
-        id: u64,
-        file: OwnedFd,
-        stat: FileStat,
-        permit: HandlePermit,
-    ) -> Arc<Handle> {
-        let handle = Arc::new(Handle::new(Arc::clone(&self.root.storage), file, stat, permit));
+    pub(crate) fn keep_open(&self, id: u64, file: OpenFile) -> Arc<Handle> {
+        let handle = self.handles.wrap(&self.root.storage, file);
         self.handles.insert(id, Arc::clone(&handle));
         handle
     }
@@ -205,6 +163,7 @@ impl Loader {
         &self,
         path: &SitePath<'static>,
         opened: OpenFile,
+        file_system: FileSystemKind,
         previous: Option<Arc<Asset>>,
     ) -> io::Result<Arc<Asset>> {
         let version = opened.stat.version;
@@ -215,16 +174,14 @@ impl Loader {
             let is_current = asset.generation == self.generation && asset.sidecars == sidecars;
             if is_current && !self.tags.can_improve(asset) {
                 if !asset.is_on_heap() {
-                    self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
+                    self.keep_open(asset.id, opened);
                 }
                 return Ok(Arc::clone(asset));
             }
             self.tags.store(&version, &asset.digests);
         }
-        let policy = self.rules.policy(path);
-        let origin =
-            AssetOrigin { path, original: path, encoding: None, policy, sidecars, is_made_here: false };
-        let asset = self.make_asset(origin, opened)?;
+        let origin = AssetOrigin { path, variant_of: None, sidecars, is_made_here: false };
+        let asset = self.make_asset(origin, opened, file_system)?;
         if let Some(previous) = previous.filter(|previous| previous.version == asset.version)
             && let (Some(variants), Some(before)) = (&asset.variants, &previous.variants)
         {
@@ -234,7 +191,12 @@ impl Loader {
     }
 
     /// The asset of an open regular file.
-    fn make_asset(&self, origin: AssetOrigin<'_>, opened: OpenFile) -> io::Result<Asset> {
+    fn make_asset(
+        &self,
+        origin: AssetOrigin<'_>,
+        opened: OpenFile,
+        file_system: FileSystemKind,
+    ) -> io::Result<Asset> {
         let version = opened.stat.version;
         if version.size <= self.settings.heap_file_bytes()
             && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
@@ -242,9 +204,12 @@ impl Loader {
             let is_racy = version.is_racy(SystemTime::now());
             return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
         }
-        let body = self.map_or_not(&opened, &version, origin.path);
+        let body = match file_system {
+            FileSystemKind::Remote => AssetBody::Unmapped,
+            FileSystemKind::Local | FileSystemKind::Overlay => self.map_or_not(&opened, origin.path),
+        };
         let asset = self.describe(origin, version, body, &[], false);
-        self.keep_open(asset.id, opened.file, opened.stat, opened.permit);
+        self.keep_open(asset.id, opened);
         Ok(asset)
     }
 
@@ -257,10 +222,16 @@ impl Loader {
         bytes: &[u8],
         is_racy: bool,
     ) -> Asset {
-        let AssetOrigin { path, original, encoding, policy, sidecars, is_made_here } = origin;
+        let AssetOrigin { path, variant_of, sidecars, is_made_here } = origin;
+        let (name, encoding, policy) = match variant_of {
+            Some((original, encoding)) => {
+                (original.path.file_name(), Some(encoding), Arc::clone(&original.policy))
+            }
+            None => (path.file_name(), None, self.rules.policy(path)),
+        };
         let media_type = match &policy.effects.content_type {
             Some(configured) => configured.to_string(),
-            None => media_type(original.file_name()).into_owned(),
+            None => media_type(name),
         };
         let variants = match encoding {
             Some(_) => None,
@@ -277,7 +248,7 @@ impl Loader {
         let modified = version.modified_before(SystemTime::now());
         let input = HeaderInput {
             modified,
-            name: original.file_name(),
+            name,
             media_type: &media_type,
             encoding,
             etag: &etag,
@@ -343,7 +314,7 @@ impl Loader {
 
     /// Opens the entry at `path`. If the system is out of handles, idle ones of ours are closed for it. A network file system
     /// that has lost a directory's handle finds it again by its name.
-    fn open_with_retry(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
+    pub(super) fn open_with_retry(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         match self.root.entry(path) {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 self.handles.close_idle(CLOSE_WHEN_SHORT);
@@ -354,34 +325,30 @@ impl Loader {
         }
     }
 
-    /// The body of a file that is not copied to the heap: its mapping, if it can have one.
-    fn map_or_not(&self, opened: &OpenFile, version: &Version, path: &SitePath<'_>) -> AssetBody {
-        let length = version.size;
-        let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length)
-            && opened.file_system != FileSystemKind::Remote;
+    /// The body of a local file that is not copied to the heap: its mapping, if it can have one.
+    fn map_or_not(&self, opened: &OpenFile, path: &SitePath<'_>) -> AssetBody {
+        let length = opened.stat.version.size;
+        let may_map = (1..=self.settings.mapped_file_bytes()).contains(&length);
         let Some(length) = usize::try_from(length).ok().filter(|_| may_map) else {
             return AssetBody::Unmapped;
         };
-        match self.map(opened.file.as_fd(), length) {
-            Ok(mapping) => AssetBody::Mapped(mapping),
+        let map = || self.storage().map(opened.file.as_fd(), length);
+        let mapping = map().or_else(|error| {
+            if error.raw_os_error() != Some(libc::ENOMEM) {
+                return Err(error);
+            }
+            self.handles.close_idle(CLOSE_WHEN_SHORT);
+            self.unmapper.unmap_now();
+            map()
+        });
+        match mapping {
+            Ok(mapping) => AssetBody::Mapped(Mapped::new(mapping, &self.unmapper)),
             Err(error) => {
                 let message = format_args!("/{path} of {length} bytes is sent without a mapping: {error}");
                 self.faults.report(Fault::Map, path, message);
                 AssetBody::Unmapped
             }
         }
-    }
-
-    fn map(&self, file: BorrowedFd<'_>, length: usize) -> io::Result<Mapped> {
-        let mapping = self.storage().map(file, length).or_else(|error| {
-            if error.raw_os_error() != Some(libc::ENOMEM) {
-                return Err(error);
-            }
-            self.handles.close_idle(CLOSE_WHEN_SHORT);
-            self.unmapper.unmap_now();
-            self.storage().map(file, length)
-        });
-        Ok(Mapped::new(mapping?, &self.unmapper))
     }
 
     fn outcome_of(&self, errno: Errno, path: &SitePath<'static>) -> Lookup {
@@ -414,7 +381,7 @@ fn read_whole(
 ) -> io::Result<Option<(Version, Vec<u8>)>> {
     for _ in 0..STABLE_TRIES {
         let mut bytes = vec![0; usize::try_from(stat.version.size).map_err(io::Error::other)?];
-        let read = read_full(storage, file, &mut bytes, 0)?;
+        let read = storage.read_full(file, &mut bytes, 0)?;
         let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
         let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::FileType;
-use rustix::io::Errno;
+use rustix::{fs::FileType, io::Errno};
 
 use super::{Asset, Fault, Files, Loader, Lookup, Name, NameResult, PathOutcome, Unavailable};
-use crate::http::digest::Algorithm;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{digest::Algorithm, encoding::Encoding, target::SitePath};
 use crate::sys::blocking_pool::JobLost;
 
 /// A lookup's result and the name that gave it, which [`Files::recall`] can use again without a lookup.
@@ -29,13 +26,13 @@ impl Files {
         if let Some(name) = names.get(path).await
             && let Some(lookup) = self.recall(&name, now_ms)
         {
-            names.names.counters.hit();
+            names.cache.counters.hit();
             if let Lookup::File(asset) = &lookup {
                 self.shared.assets.count_hit(asset);
             }
             return FoundFile { lookup, name, is_known: true };
         }
-        names.names.counters.miss();
+        names.cache.counters.miss();
         let path = path.clone().into_owned();
         if path.as_bytes().len() > PATH_BYTES_MAX {
             let missing = self.loader.without_file(&path, Lookup::Missing, false);
@@ -152,7 +149,7 @@ impl Files {
 
     /// Time for which a name is trusted after a check.
     fn trust_ms(&self, found: &NameResult) -> u64 {
-        let caches = &self.loader.settings.caches;
+        let caches = &self.loader.settings.config.caches;
         let (unwatched, watched) = (caches.revalidate_after.get(), caches.revalidate_watched_after.get());
         let time = match &found.lookup {
             // If names are to be revalidated at every use, that holds for watched names, too.

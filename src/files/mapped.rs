@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Mapping, Storage};
+use crate::telemetry::metrics::counter::Counter;
 
 /// A mapping that is handed to the [`Unmapper`] when dropped.
 pub(crate) struct Mapped {
@@ -24,7 +25,7 @@ pub(crate) struct Unmapper {
     sender: Sender<Mapping>,
     waiting: Arc<WaitingMappings>,
     /// Number of mappings that were unmapped where they were dropped, since too many waited.
-    pub(super) in_place: AtomicU64,
+    pub(crate) in_place: Counter,
 }
 
 struct WaitingMappings {
@@ -52,12 +53,6 @@ impl Drop for Mapped {
     }
 }
 
-impl std::fmt::Debug for Mapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.mapping.fmt(f)
-    }
-}
-
 impl Unmapper {
     /// Unmaps through `storage`. If the thread can't be started, mappings are unmapped where they are dropped.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
@@ -69,7 +64,7 @@ impl Unmapper {
             log::warn!("no thread for unmapping ({error}): workers unmap files themselves");
             sender = bounded(0).0;
         }
-        Self { sender, waiting, in_place: AtomicU64::new(0) }
+        Self { sender, waiting, in_place: Counter::default() }
     }
 
     /// Unmaps all waiting mappings on this thread. Blocks.
@@ -85,7 +80,7 @@ impl Unmapper {
     fn unmap_later(&self, mapping: Mapping) {
         self.waiting.bytes.fetch_add(mapping.len() as u64, Ordering::Relaxed);
         if let Err(unsent) = self.sender.try_send(mapping) {
-            self.in_place.fetch_add(1, Ordering::Relaxed);
+            self.in_place.add_shared(1);
             self.waiting.unmap(unsent.into_inner());
         }
     }
@@ -154,10 +149,7 @@ mod tests {
         for _ in 0..WAITING_MAX + 2 {
             drop(mapped(&disk, &unmapper));
         }
-        assert_eq!(
-            (unmapper.in_place.load(Ordering::Relaxed), unmapper.waiting_bytes()),
-            (2, 10 * (1 + WAITING_MAX as u64))
-        );
+        assert_eq!((unmapper.in_place.get(), unmapper.waiting_bytes()), (2, 10 * (1 + WAITING_MAX as u64)));
         unmapper.unmap_now();
         assert_eq!(unmapper.waiting_bytes(), 10, "the one that hangs");
         disk.heal();

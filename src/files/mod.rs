@@ -7,7 +7,7 @@
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
 //! - Whole files: `background` (tasks), `background_queues`, `content`, `digests`, `read_exact`.
-//! - Operators: `settings`, `gauges`, `inventory`, `faults`.
+//! - Operators: `settings`, `inventory`, `faults`.
 
 pub mod asset;
 mod asset_cache;
@@ -21,7 +21,6 @@ pub(crate) mod digests;
 pub(crate) mod directory;
 pub(crate) mod encoded_variants;
 pub(crate) mod faults;
-mod gauges;
 pub(crate) mod handle_pool;
 mod headers;
 mod inotify;
@@ -33,7 +32,7 @@ pub(crate) mod name;
 mod name_cache;
 mod network;
 mod pending_lookups;
-pub(crate) mod read_exact;
+mod read_exact;
 pub(crate) mod reads;
 pub(crate) mod recency;
 pub(crate) mod residency;
@@ -52,8 +51,7 @@ pub use asset::Asset;
 pub use background_queues::WorkCounts;
 pub use cache::Files;
 pub use counted_cache::CacheCounts;
-pub use faults::{Fault, FaultCounts};
-pub use gauges::FileGauges;
+pub use faults::Fault;
 pub use headers::RenderedHeaders;
 pub use lookup::FoundFile;
 pub use name::{Lookup, Name, PathOutcome};
@@ -62,14 +60,14 @@ pub use settings::FileSettings;
 
 pub(crate) use asset::AssetBody;
 pub(crate) use asset_cache::AssetCache;
-pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskResult};
+pub(crate) use background_queues::{BackgroundQueues, QueueSlot, TaskOutcome};
 pub(crate) use cache::SharedFiles;
 pub(crate) use cache_ref::CacheRef;
 pub(crate) use counted_cache::{CacheCounters, CountedCache};
 pub(crate) use digests::{Digest, Digests, KnownDigests, digest_file, digest_of};
-pub(crate) use encoded_variants::{EncodeOutcome, EncodedVariants};
+pub(crate) use encoded_variants::EncodedVariants;
 pub(crate) use faults::{Faults, fault_of, is_shortage};
-pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool};
+pub(crate) use handle_pool::{Handle, HandlePermit, HandlePool, OpenFile};
 pub(crate) use headers::HeaderInput;
 pub(crate) use inotify::{ChangeHint, InotifyWatcher};
 pub(crate) use load::{Loader, Unavailable};
@@ -78,8 +76,7 @@ pub(crate) use name::{CLOCK_START_MS, NameResult};
 pub(crate) use name_cache::NameCache;
 pub(crate) use network::FileSystemKind;
 pub(crate) use pending_lookups::PendingLookups;
-pub(crate) use read_exact::{read_chunks, read_full};
-pub(crate) use reads::{ColdReads, ReadCounts, ReadRequest};
+pub(crate) use reads::{ColdReads, ReadRequest};
 pub(crate) use recency::{FileParts, PERIOD_MS, Recency};
 pub(crate) use root::{RootEntry, RootState, is_missing};
 pub(crate) use root_monitor::RootMonitor;

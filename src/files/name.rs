@@ -137,7 +137,7 @@ impl Name {
     /// Bytes that the name takes in its cache, with those of an asset that no other cache counts.
     pub(crate) fn bytes(&self) -> u64 {
         let asset = match &self.outcome {
-            PathOutcome::File(CacheRef::Strong(asset)) => asset.heap_bytes(),
+            PathOutcome::File(file) => file.kept.as_ref().map_or(0, |asset| asset.heap_bytes()),
             _ => 0,
         };
         (size_of::<Self>() + self.path.as_bytes().len() + CACHE_ENTRY_BYTES + asset) as u64

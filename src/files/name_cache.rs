@@ -12,8 +12,8 @@ use crate::http::target::SitePath;
 ///
 /// Decision: docs/decisions/050-name-cache-bytes.md.
 pub(crate) struct NameCache {
-    pub(super) names: CountedCache<SitePath<'static>, Arc<Name>>,
-    pending: PendingLookups,
+    pub(crate) cache: CountedCache<SitePath<'static>, Arc<Name>>,
+    pub(super) pending: PendingLookups,
     started: Instant,
     /// Names checked up to this time are not trusted any more.
     invalidated_until_ms: AtomicU64,
@@ -24,7 +24,7 @@ impl NameCache {
     pub(crate) fn new(count: u64) -> Self {
         let weigh = |name: &Arc<Name>| name.bytes().max(NAME_BYTES);
         Self {
-            names: CountedCache::new(count.saturating_mul(NAME_BYTES), weigh),
+            cache: CountedCache::new(count.saturating_mul(NAME_BYTES), weigh),
             pending: PendingLookups::default(),
             started: Instant::now(),
             invalidated_until_ms: AtomicU64::new(0),
@@ -38,7 +38,7 @@ impl NameCache {
 
     /// The name of `path`; counts as a use of it.
     pub(crate) async fn get(&self, path: &SitePath<'_>) -> Option<Arc<Name>> {
-        self.names.get(path.as_bytes()).await
+        self.cache.get(path.as_bytes()).await
     }
 
     /// Whether `name` was checked so recently that it still holds, and nothing has invalidated it since.
@@ -60,7 +60,7 @@ impl NameCache {
         lookup: impl Future<Output = Arc<Name>>,
     ) -> Arc<Name> {
         let pending = self.pending.begin(path.clone());
-        let entry = self.names.entry(path.clone());
+        let entry = self.cache.entry(path.clone());
         let name = entry.or_insert_with_if(lookup, |name| !is_usable(name)).await.into_value();
         // Not before it is in the cache: a change between the two would be missed.
         if pending.is_invalidated() {
@@ -90,19 +90,9 @@ impl NameCache {
         self.invalidated_until_ms.store(self.now_ms(), Ordering::Release);
     }
 
-    /// Makes the results of running lookups of the paths that match be checked at their next use.
-    pub(crate) fn invalidate_pending(&self, matches: impl Fn(&SitePath<'_>) -> bool) {
-        self.pending.invalidate_matching(matches);
-    }
-
-    /// Removes the name of `path`.
-    pub(crate) async fn remove(&self, path: &SitePath<'_>) {
-        self.names.invalidate(path.as_bytes()).await;
-    }
-
     /// All names, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arc<Name>> {
-        self.names.iter().map(|(_, name)| name)
+        self.cache.iter().map(|(_, name)| name)
     }
 
     /// The `most` names with the largest keys, largest first, and the number of names that have a key. Looks at every name.
@@ -140,7 +130,7 @@ impl NameCache {
 
     /// Applies pending evictions.
     pub(crate) async fn maintain(&self) {
-        self.names.run_pending_tasks().await;
+        self.cache.run_pending_tasks().await;
     }
 }
 
@@ -177,11 +167,11 @@ mod tests {
         for (length, kept_max) in [(1, COUNT), (500, COUNT), (4000, COUNT / 4)] {
             let cache = NameCache::new(COUNT);
             fill(&cache, 500, length).await;
-            let kept = cache.names.counts().entries;
+            let kept = cache.cache.counts().entries;
             assert!(kept <= kept_max && kept * 2 >= kept_max, "{kept} names of {length} bytes");
             let bytes: u64 = cache.iter().map(|name| name.bytes()).sum();
             assert!(bytes <= COUNT * NAME_BYTES, "{bytes} bytes of names of {length}");
-            assert_eq!(cache.names.counts().evictions + kept, 500, "{length}");
+            assert_eq!(cache.cache.counts().evictions + kept, 500, "{length}");
         }
     }
 
@@ -189,10 +179,10 @@ mod tests {
     async fn a_path_is_kept_once() {
         let cache = NameCache::new(64);
         fill(&cache, 1, 1000).await;
-        for (key, name) in &*cache.names {
+        for (key, name) in &*cache.cache {
             assert_eq!(key.as_bytes().as_ptr(), name.path.as_bytes().as_ptr());
         }
-        assert_eq!(cache.names.counts().entries, 1);
+        assert_eq!(cache.cache.counts().entries, 1);
     }
 
     #[tokio::test]

@@ -4,13 +4,12 @@
 //! A hanging disk occupies the threads of its own device only; a client with many downloads takes turns with one that has a
 //! single one; and a read that nothing waits for any more is not made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -45,9 +44,12 @@ pub(crate) struct ReadRequest {
 /// A wait for a read; resolves to the time when the read ended. Dropping it ends the wait.
 pub(crate) struct PendingRead {
     pool: Arc<Pool>,
-    read: Arc<Read>,
+    key: ReadKey,
+    /// The bytes that are read; they contain the start of the requested range.
+    pub(crate) range: Range<u64>,
+    /// When the wait began.
+    pub(crate) since: Instant,
     done: Shared<oneshot::Receiver<ReadResult>>,
-    since: Instant,
 }
 
 /// Numbers of reads.
@@ -68,23 +70,25 @@ pub(crate) struct ReadCounts {
 /// When a read ended, or the errno of its failure, if it has one.
 type ReadResult = Result<Instant, Option<i32>>;
 
-/// One read, with any number of waits for it.
+/// Asset, first byte, and a number of its own: entries of a queue that name a dropped read name no later one.
+type ReadKey = (u64, u64, u64);
+
+/// A read that waits or runs, with any number of waits for it.
 struct Read {
-    key: Key,
     device: u64,
     range: Range<u64>,
-    waiters: AtomicUsize,
-    /// Taken by the thread that makes the read, or by the last waiter that gives up.
-    job: Mutex<Option<Job>>,
+    waiters: usize,
+    done: Shared<oneshot::Receiver<ReadResult>>,
+    /// Taken by the thread that makes the read.
+    job: Option<Job>,
+    /// Clients in whose queues it is; empty once it runs.
+    queued_by: Vec<ClientKey>,
 }
 
 struct Job {
     request: ReadRequest,
     done: oneshot::Sender<ReadResult>,
 }
-
-/// Asset and batch.
-type Key = (u64, u64);
 
 struct Pool {
     storage: Arc<dyn Storage>,
@@ -96,23 +100,17 @@ struct Pool {
 
 #[derive(Default)]
 struct State {
-    by_key: HashMap<Key, Vec<SharedRead>, foldhash::fast::RandomState>,
+    reads: BTreeMap<ReadKey, Read>,
+    /// Number of the next read.
+    number: u64,
     devices: HashMap<u64, Device, foldhash::fast::RandomState>,
     is_over: bool,
     /// Without those of the devices.
     counts: ReadCounts,
 }
 
-/// A read that can be joined.
-struct SharedRead {
-    read: Arc<Read>,
-    done: Shared<oneshot::Receiver<ReadResult>>,
-    /// Clients in whose queues it is; empty once it runs.
-    queued_by: Vec<ClientKey>,
-}
-
 struct Device {
-    queue: FairQueue<ClientKey, Arc<Read>>,
+    queue: FairQueue<ClientKey, ReadKey>,
     /// Entries of the queue whose reads are dropped or run already.
     stale: usize,
     threads: usize,
@@ -136,44 +134,31 @@ impl ColdReads {
     /// Starts a read for `client`, or waits for a pending one that has the beginning of the range.
     pub(crate) fn read(&self, client: ClientKey, request: ReadRequest) -> PendingRead {
         let pool = &self.pool;
-        let key = (request.asset.id, request.range.start / BATCH);
         let mut locked = pool.state.lock();
         let state = &mut *locked;
         let device = state.device_of(request.asset.version.device);
-        let start = request.range.start;
-        let known = state
-            .by_key
-            .get_mut(&key)
-            .and_then(|reads| reads.iter_mut().find(|known| known.read.range.contains(&start)));
-        let (read, done, queue) = match known {
-            Some(known) => {
-                state.counts.shared += 1;
-                known.read.waiters.fetch_add(1, Ordering::Relaxed);
-                // It is made when the first of its clients has a turn: one with many reads does not hold it up for another.
-                let is_new = !known.queued_by.is_empty() && !known.queued_by.contains(&client);
-                if is_new {
-                    known.queued_by.push(client);
-                }
-                (Arc::clone(&known.read), known.done.clone(), is_new)
-            }
-            None => {
-                let (sender, receiver) = oneshot::channel();
-                let done = receiver.shared();
-                let range = request.range.clone();
-                let job = Mutex::new(Some(Job { request, done: sender }));
-                let read = Arc::new(Read { key, device, range, waiters: AtomicUsize::new(1), job });
-                let shared =
-                    SharedRead { read: Arc::clone(&read), done: done.clone(), queued_by: vec![client] };
-                state.by_key.entry(key).or_default().push(shared);
-                (read, done, true)
-            }
-        };
-        let needs_thread = queue && state.queue(client, &read, pool.threads);
-        drop(locked);
-        if needs_thread {
-            pool.start_thread(read.device);
+        let (asset, start) = (request.asset.id, request.range.start);
+        let in_batch = (asset, start / BATCH * BATCH, 0)..=(asset, start, u64::MAX);
+        let known = state.reads.range(in_batch).rfind(|(_, known)| known.range.contains(&start));
+        state.counts.shared += u64::from(known.is_some());
+        let key = known.map_or((asset, start, state.number), |(key, _)| *key);
+        state.number += 1;
+        let read = state.reads.entry(key).or_insert_with(|| Read::new(device, request));
+        read.waiters += 1;
+        // It is made when the first of its clients has a turn: one with many reads does not hold it up for another.
+        let is_queued = read.job.is_none() || read.queued_by.contains(&client);
+        let mut starts_thread = false;
+        if !is_queued {
+            read.queued_by.push(client);
+            let device = state.devices.entry(read.device).or_insert_with(Device::new);
+            starts_thread = device.queue(client, key, read.range.end - read.range.start, pool.threads);
         }
-        PendingRead { pool: Arc::clone(pool), read, done, since: Instant::now() }
+        let (device, range, done) = (read.device, read.range.clone(), read.done.clone());
+        drop(locked);
+        if starts_thread {
+            pool.start_thread(device);
+        }
+        PendingRead { pool: Arc::clone(pool), key, range, since: Instant::now(), done }
     }
 
     /// Whether reads of the asset's device would wait for a thread.
@@ -211,16 +196,6 @@ impl Drop for ColdReads {
 }
 
 impl PendingRead {
-    /// The bytes that are read; they contain the start of the requested range.
-    pub(crate) fn range(&self) -> &Range<u64> {
-        &self.read.range
-    }
-
-    /// When the wait began.
-    pub(crate) fn since(&self) -> Instant {
-        self.since
-    }
-
     /// Counts the wait from now on.
     pub(crate) fn restart(mut self) -> Self {
         self.since = Instant::now();
@@ -244,20 +219,36 @@ impl Future for PendingRead {
 
 impl Drop for PendingRead {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock();
-        if self.read.waiters.fetch_sub(1, Ordering::Relaxed) > 1 {
+        let mut locked = self.pool.state.lock();
+        let State { reads, devices, counts, .. } = &mut *locked;
+        let Some(read) = reads.get_mut(&self.key) else { return };
+        read.waiters -= 1;
+        if read.waiters > 0 || read.job.is_none() {
             return;
         }
         // Its file and its handle are released at once, though its queue entries may stay for a while.
-        let Some(job) = self.read.job.lock().take() else { return };
-        let entries = state.remove(&self.read);
-        if let Some(device) = state.devices.get_mut(&self.read.device) {
-            device.stale += entries;
-            device.clean_queue();
+        let Some(read) = reads.remove(&self.key) else { return };
+        if let Some(device) = devices.get_mut(&read.device) {
+            device.stale += read.queued_by.len();
+            device.clean_queue(reads);
         }
-        state.counts.dropped += 1;
-        drop(state);
-        drop(job);
+        counts.dropped += 1;
+        drop(locked);
+        drop(read);
+    }
+}
+
+impl Read {
+    fn new(device: u64, request: ReadRequest) -> Self {
+        let (sender, receiver) = oneshot::channel();
+        Self {
+            device,
+            range: request.range.clone(),
+            waiters: 0,
+            done: receiver.shared(),
+            job: Some(Job { request, done: sender }),
+            queued_by: Vec::new(),
+        }
     }
 }
 
@@ -274,41 +265,6 @@ impl State {
         let place = usize::try_from(device).unwrap_or(0) % DEVICES_MAX;
         self.devices.keys().nth(place).copied().unwrap_or(device)
     }
-
-    /// Adds a read to its client's queue; true if another thread should be started for it.
-    fn queue(&mut self, client: ClientKey, read: &Arc<Read>, threads: usize) -> bool {
-        let device = self.devices.entry(read.device).or_insert_with(Device::new);
-        device.queue.push(client, read.range.end - read.range.start, Arc::clone(read));
-        device.arrived.notify_one();
-        let is_short = device.queue.len() - device.stale.min(device.queue.len()) > device.idle;
-        let starts = is_short && device.threads < threads;
-        device.threads += usize::from(starts);
-        starts
-    }
-
-    /// Makes the read no longer shareable; returns the number of its queue entries.
-    fn remove(&mut self, read: &Arc<Read>) -> usize {
-        let Some(reads) = self.by_key.get_mut(&read.key) else { return 0 };
-        let mut entries = 0;
-        reads.retain(|known| {
-            let is_it = Arc::ptr_eq(&known.read, read);
-            entries += if is_it { known.queued_by.len() } else { 0 };
-            !is_it
-        });
-        if reads.is_empty() {
-            self.by_key.remove(&read.key);
-        }
-        entries
-    }
-
-    /// Records that the read runs, so that no client queues for it any more; returns the number of its other queue entries.
-    fn begin(&mut self, read: &Arc<Read>) -> usize {
-        let known = self
-            .by_key
-            .get_mut(&read.key)
-            .and_then(|reads| reads.iter_mut().find(|known| Arc::ptr_eq(&known.read, read)));
-        known.map_or(0, |known| std::mem::take(&mut known.queued_by).len().saturating_sub(1))
-    }
 }
 
 impl Device {
@@ -322,10 +278,20 @@ impl Device {
         }
     }
 
+    /// Adds a read to its client's queue; true if another thread should be started for it.
+    fn queue(&mut self, client: ClientKey, key: ReadKey, cost: u64, threads: usize) -> bool {
+        self.queue.push(client, cost, key);
+        self.arrived.notify_one();
+        let is_short = self.queue.len() - self.stale.min(self.queue.len()) > self.idle;
+        let starts = is_short && self.threads < threads;
+        self.threads += usize::from(starts);
+        starts
+    }
+
     /// Removes stale entries once they are most of the queue.
-    fn clean_queue(&mut self) {
+    fn clean_queue(&mut self, reads: &BTreeMap<ReadKey, Read>) {
         if self.stale > CLEAN_FROM.max(self.queue.len() / 2) {
-            self.queue.retain(|read| read.job.lock().is_some());
+            self.queue.retain(|key| reads.get(key).is_some_and(|read| read.job.is_some()));
             self.stale = 0;
         }
     }
@@ -344,7 +310,7 @@ impl Pool {
     /// The loop of one thread of a device; ends after a while without reads.
     fn run(&self, device: u64) {
         lower_priority(self.niceness);
-        while let Some((read, job)) = self.next(device) {
+        while let Some((key, job)) = self.next(device) {
             let Job { request: ReadRequest { asset, handle, range, next }, done } = job;
             let read_pages = || residency::populate(&*self.storage, &asset, handle.as_ref(), range, next);
             let begun = Instant::now();
@@ -352,7 +318,7 @@ impl Pool {
             self.took.record_shared(begun.elapsed());
             let mut state = self.state.lock();
             state.counts.made += 1;
-            state.remove(&read);
+            state.reads.remove(&key);
             drop(state);
             // After a panic the waits fail: the sender is dropped without a result.
             if let Ok(outcome) = outcome {
@@ -363,52 +329,43 @@ impl Pool {
     }
 
     /// The next read that something waits for; `None` after a while without one.
-    fn next(&self, number: u64) -> Option<(Arc<Read>, Job)> {
-        let mut state = self.state.lock();
+    fn next(&self, number: u64) -> Option<(ReadKey, Job)> {
+        let mut locked = self.state.lock();
         loop {
-            let device = state.devices.get_mut(&number)?;
-            match device.queue.pop() {
-                Some(read) => {
-                    let Some(job) = read.job.lock().take() else {
-                        device.stale = device.stale.saturating_sub(1);
-                        continue;
-                    };
-                    let entries = state.begin(&read);
-                    if let Some(device) = state.devices.get_mut(&number) {
-                        device.stale += entries;
-                    }
-                    return Some((read, job));
+            let State { reads, devices, is_over, .. } = &mut *locked;
+            let device = devices.get_mut(&number)?;
+            if let Some(key) = device.queue.pop() {
+                let waiting =
+                    reads.get_mut(&key).and_then(|read| Some((read.job.take()?, &mut read.queued_by)));
+                if let Some((job, queued_by)) = waiting {
+                    device.stale += std::mem::take(queued_by).len().saturating_sub(1);
+                    return Some((key, job));
                 }
-                None => {
-                    let arrived = Arc::clone(&device.arrived);
-                    device.stale = 0;
-                    device.idle += 1;
-                    let is_over = state.is_over || arrived.wait_for(&mut state, IDLE).timed_out();
-                    let device = state.devices.get_mut(&number)?;
-                    device.idle -= 1;
-                    if is_over && device.queue.is_empty() {
-                        device.threads -= 1;
-                        return None;
-                    }
-                }
+                device.stale = device.stale.saturating_sub(1);
+                continue;
+            }
+            let arrived = Arc::clone(&device.arrived);
+            device.stale = 0;
+            device.idle += 1;
+            let is_over = *is_over || arrived.wait_for(&mut locked, IDLE).timed_out();
+            let device = locked.devices.get_mut(&number)?;
+            device.idle -= 1;
+            if is_over && device.queue.is_empty() {
+                device.threads -= 1;
+                return None;
             }
         }
     }
 
     /// Handles a thread that could not be started: if the device has none at all, its reads fail.
     fn end_thread(&self, number: u64) {
-        let mut state = self.state.lock();
-        let Some(device) = state.devices.get_mut(&number) else { return };
+        let State { reads, devices, .. } = &mut *self.state.lock();
+        let Some(device) = devices.get_mut(&number) else { return };
         device.threads -= 1;
-        let mut stranded = Vec::new();
         while device.threads == 0
-            && let Some(read) = device.queue.pop()
+            && let Some(key) = device.queue.pop()
         {
-            stranded.push(read);
-        }
-        for read in &stranded {
-            state.remove(read);
-            drop(read.job.lock().take());
+            reads.remove(&key);
         }
     }
 }
@@ -490,7 +447,7 @@ mod tests {
         let first = site.read(1, "a", 0).await;
         assert!(site.disk.wait_until_hanging(1, PATIENCE));
         let (second, other) = (site.read(2, "a", 0).await, site.read(2, "a", 1).await);
-        assert_eq!(*second.range(), 0..BATCH);
+        assert_eq!(second.range, 0..BATCH);
         drop(first);
         site.disk.lift(hang);
         second.await.unwrap();
@@ -572,7 +529,7 @@ mod tests {
         }
         let state = site.files.shared.reads.pool.state.lock();
         assert!(
-            state.by_key.len() == 1
+            state.reads.len() == 1
                 && state.devices.values().all(|device| device.queue.len() <= 2 * CLEAN_FROM)
         );
         drop(state);

@@ -9,15 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Asset, Handle, Storage, WINDOW, read_chunks};
+use super::{Asset, Handle, Storage, WINDOW};
 use crate::sys::kernel::{Mapping, PAGE};
-
-/// Whether a window is in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Residency {
-    Resident,
-    Cold,
-}
 
 /// The page table of this process, as `/proc/self/pagemap` shows it.
 ///
@@ -56,7 +49,7 @@ impl PageTable {
     }
 }
 
-/// Asks the kernel whether `range` of the open file is in the page cache, without waiting for a disk.
+/// Whether `range` of the open file is in the page cache, as the kernel says, without waiting for a disk.
 ///
 /// `preadv2(RWF_NOWAIT)` into `scratch` is the only call that tells every user the truth: `mincore` and `cachestat` hide the
 /// state of other users' files. If the file system can't answer, the window counts as cold.
@@ -67,16 +60,16 @@ pub(crate) fn probe(
     file: BorrowedFd<'_>,
     range: Range<u64>,
     scratch: &mut [u8],
-) -> Residency {
+) -> bool {
     let mut at = range.start;
     while at < range.end {
         let length = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
         match storage.probe(file, &mut scratch[..length], at) {
             // The file is shorter than it was: sending will find that out.
-            Ok(0) => return Residency::Resident,
+            Ok(0) => return true,
             Ok(read) => at += read as u64,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Residency::Cold,
+            Err(Errno::AGAIN) => return false,
             Err(error) => {
                 if UNANSWERED.fetch_add(1, Ordering::Relaxed) == 0 {
                     log::warn!(
@@ -84,16 +77,11 @@ pub(crate) fn probe(
                          every window is read off the worker before it is sent"
                     );
                 }
-                return Residency::Cold;
+                return false;
             }
         }
     }
-    Residency::Resident
-}
-
-/// Number of probes that the file system could not answer since the start of the process. The first is logged.
-pub(crate) fn unanswered() -> u64 {
-    UNANSWERED.load(Ordering::Relaxed)
+    true
 }
 
 /// Reads `range` of the asset from the disk into the page cache, and announces `next` to the disk. Blocks.
@@ -120,7 +108,7 @@ pub(crate) fn populate(
         }
     }
     match handle {
-        Some(handle) => read_chunks(storage, handle.fd(), range, SCRATCH, |_| {}).map(drop),
+        Some(handle) => storage.read_chunks(handle.fd(), range, SCRATCH, |_| {}).map(drop),
         None => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }
@@ -163,7 +151,8 @@ const ENTRY: usize = 8;
 /// Pages of a window that does not begin at a page boundary.
 const ENTRIES_MAX: usize = WINDOW as usize / PAGE + 1;
 
-static UNANSWERED: AtomicU64 = AtomicU64::new(0);
+/// Number of probes that the file system could not answer since the start of the process. The first is logged.
+pub(crate) static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes of the buffer of a probe or a read: few enough to stay in the core's own cache.
 pub(crate) const SCRATCH: usize = 64 * 1024;
@@ -184,7 +173,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[1; 300_000]).unwrap();
         let mut scratch = vec![0; SCRATCH];
-        assert_eq!(probe(&SystemStorage, file.as_fd(), 0..300_000, &mut scratch), Residency::Resident);
+        assert!(probe(&SystemStorage, file.as_fd(), 0..300_000, &mut scratch));
     }
 
     #[test]

@@ -66,7 +66,6 @@ impl Root {
     /// As [`Self::open`].
     pub fn open_on(storage: Arc<dyn Storage>, path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let directory = open_directory(&*storage, path)?;
-        let opened = OpenedRoot { directory, absolute_paths: absolute_paths_of(path), number: 0 };
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if symlinks == Symlinks::Deny {
             resolve |= ResolveFlags::NO_SYMLINKS;
@@ -74,7 +73,7 @@ impl Root {
         let root = Self {
             storage,
             path: path.to_owned(),
-            opened: RwLock::new(Arc::new(opened)),
+            opened: RwLock::new(OpenedRoot::new(directory, path, 0)),
             is_pinned: false,
             resolve,
             has_openat2: AtomicBool::new(true),
@@ -88,7 +87,7 @@ impl Root {
         Self {
             storage: Arc::clone(&self.storage),
             path: self.path.clone(),
-            opened: RwLock::new(Arc::clone(&self.opened.read())),
+            opened: RwLock::new(self.opened()),
             is_pinned: true,
             resolve: self.resolve,
             has_openat2: AtomicBool::new(self.has_openat2.load(Ordering::Relaxed)),
@@ -100,38 +99,37 @@ impl Root {
     /// The entry is checked before it is opened for reading: opening a FIFO wakes its writer, and opening a device can
     /// do anything. The metadata is from the `fstat` of the handle that is returned.
     pub(crate) fn entry(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
-        match self.entry_at(path) {
+        match self.entry_at(path, true) {
             // A symbolic link leaves the root, or is absolute and ends inside it.
-            Err(Errno::XDEV) => self.entry_at(&self.resolve_symlinks(path)?).map(RootEntry::behind_symlink),
+            Err(Errno::XDEV) => self.entry_at(&self.resolve_symlinks(path)?, false),
             other => other,
         }
     }
 
     fn resolve_symlinks(&self, path: &SitePath<'_>) -> Result<SitePath<'static>, Errno> {
-        let opened = Arc::clone(&self.opened.read());
+        let opened = self.opened();
         resolve_symlinks(&*self.storage, opened.directory.as_fd(), &opened.absolute_paths, path)
     }
 
-    fn entry_at(&self, path: &SitePath<'_>) -> Result<RootEntry, Errno> {
+    /// The entry at `path`, which `is_original` if no symbolic link has led to it.
+    fn entry_at(&self, path: &SitePath<'_>, is_original: bool) -> Result<RootEntry, Errno> {
         let opened = self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
-        let is_symlink_free = !matches!(opened, Err(Errno::LOOP));
+        let is_symlink_free = is_original && !matches!(opened, Err(Errno::LOOP));
         let checked = match opened {
             Err(Errno::LOOP) => self.fstat(self.resolve(path, OFlags::PATH, ResolveFlags::empty())?)?,
             opened => self.fstat(opened?)?,
         };
-        match checked.kind {
-            FileType::Directory => return Ok(RootEntry::Directory),
-            FileType::RegularFile => {}
-            _ => return Ok(RootEntry::Special),
+        let mut kind = checked.kind;
+        if kind == FileType::RegularFile {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let file = self.resolve(path, flags, ResolveFlags::empty())?;
+            let stat = self.storage.fstat(file.as_fd())?;
+            if stat.kind == FileType::RegularFile {
+                return Ok(RootEntry::File { file, stat, is_symlink_free });
+            }
+            kind = stat.kind;
         }
-        let file =
-            self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, ResolveFlags::empty())?;
-        let stat = self.storage.fstat(file.as_fd())?;
-        match stat.kind {
-            FileType::RegularFile => Ok(RootEntry::File { file, stat, is_symlink_free }),
-            FileType::Directory => Ok(RootEntry::Directory),
-            _ => Ok(RootEntry::Special),
-        }
+        Ok(if kind == FileType::Directory { RootEntry::Directory } else { RootEntry::Special })
     }
 
     /// Metadata of the entry at `path` from the kernel's own caches. Never waits for a disk or a file server.
@@ -183,28 +181,20 @@ impl Root {
         if self.is_pinned {
             return RootState::Same;
         }
-        let current = Arc::clone(&self.opened.read());
+        let current = self.opened();
         let opened = open_directory(&*self.storage, &self.path);
         let (fresh, directory) = match opened.and_then(|fd| Ok((self.storage.fstat(fd.as_fd())?, fd))) {
             Ok(found) => found,
             Err(error) => return RootState::Broken(error),
         };
-        match self.storage.fstat(current.directory.as_fd()) {
-            Ok(stat) if stat.version.is_same_file(&fresh.version) => RootState::Same,
-            _ => self.replace_directory(directory, current.number),
+        let served = self.storage.fstat(current.directory.as_fd());
+        if served.is_ok_and(|stat| stat.version.is_same_file(&fresh.version)) {
+            return RootState::Same;
         }
-    }
-
-    /// Serves from `directory` in place of number `before`, unless another thread has replaced that since: its directory may
-    /// be newer.
-    fn replace_directory(&self, directory: OwnedFd, before: u64) -> RootState {
-        let next = Arc::new(OpenedRoot {
-            directory,
-            absolute_paths: absolute_paths_of(&self.path),
-            number: before + 1,
-        });
+        let next = OpenedRoot::new(directory, &self.path, current.number + 1);
         let mut opened = self.opened.write();
-        if opened.number == before {
+        // Another thread may have replaced it since, and its directory may be newer.
+        if opened.number == current.number {
             *opened = next;
         }
         RootState::Swapped
@@ -229,7 +219,7 @@ impl Root {
 
     /// The first `count` names of the root directory, in the order of the file system. Blocks.
     pub(crate) fn first_names(&self, count: usize) -> Vec<Vec<u8>> {
-        let opened = Arc::clone(&self.opened.read());
+        let opened = self.opened();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(listed) = self.storage.open(opened.directory.as_fd(), b".", flags, None) else {
             return Vec::new();
@@ -245,7 +235,7 @@ impl Root {
     }
 
     fn resolve(&self, path: &SitePath<'_>, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let opened = Arc::clone(&self.opened.read());
+        let opened = self.opened();
         let flags = flags | OFlags::CLOEXEC;
         if !self.has_openat2.load(Ordering::Relaxed) {
             return walk(&*self.storage, opened.directory.as_fd(), path, flags);
@@ -263,8 +253,12 @@ impl Root {
         }
     }
 
+    fn opened(&self) -> Arc<OpenedRoot> {
+        Arc::clone(&self.opened.read())
+    }
+
     fn detect_openat2(&self) {
-        let opened = Arc::clone(&self.opened.read());
+        let opened = self.opened();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         if self.storage.open(opened.directory.as_fd(), b".", flags, Some(self.resolve)).is_err() {
             self.has_openat2.store(false, Ordering::Relaxed);
@@ -275,12 +269,9 @@ impl Root {
     }
 }
 
-impl RootEntry {
-    fn behind_symlink(self) -> Self {
-        match self {
-            Self::File { file, stat, .. } => Self::File { file, stat, is_symlink_free: false },
-            other => other,
-        }
+impl OpenedRoot {
+    fn new(directory: OwnedFd, path: &Path, number: u64) -> Arc<Self> {
+        Arc::new(Self { directory, absolute_paths: absolute_paths_of(path), number })
     }
 }
 

@@ -6,32 +6,30 @@ use std::time::Duration;
 use super::{FileSettings, Root, RootState, is_shortage};
 
 /// Results of the root's checks.
+#[derive(Default)]
 pub(crate) struct RootMonitor {
-    is_sound: AtomicBool,
+    is_broken: AtomicBool,
     /// Number of replacements that [`Self::record`] has reported.
     swaps: AtomicU64,
     interval_ms: AtomicU64,
 }
 
 impl RootMonitor {
-    pub(crate) fn new(settings: &FileSettings) -> Self {
-        let interval_ms = AtomicU64::new(interval_ms(settings));
-        Self { is_sound: AtomicBool::new(true), swaps: AtomicU64::new(0), interval_ms }
+    /// Takes over the interval of these settings: no longer than a name is trusted.
+    pub(crate) fn configure(&self, settings: &FileSettings) {
+        let trust = settings.config.caches.revalidate_after.get().as_millis();
+        let interval_ms = u64::try_from(trust).unwrap_or(u64::MAX).clamp(INTERVAL_MS_MIN, INTERVAL_MS_MAX);
+        self.interval_ms.store(interval_ms, Ordering::Relaxed);
     }
 
-    /// Takes over the interval of other settings.
-    pub(crate) fn reconfigure(&self, settings: &FileSettings) {
-        self.interval_ms.store(interval_ms(settings), Ordering::Relaxed);
-    }
-
-    /// Time between two checks: no longer than a name is trusted.
+    /// Time between two checks.
     pub(crate) fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms.load(Ordering::Relaxed))
     }
 
     /// Whether the root could be opened when it was last checked.
     pub(crate) fn is_sound(&self) -> bool {
-        self.is_sound.load(Ordering::Relaxed)
+        !self.is_broken.load(Ordering::Relaxed)
     }
 
     /// Records and logs the result of a check; true if another directory has replaced the root since the last call.
@@ -43,8 +41,8 @@ impl RootMonitor {
             RootState::Broken(error) => Some(error),
             RootState::Same | RootState::Swapped => None,
         };
-        let was_sound = self.is_sound.swap(error.is_none(), Ordering::Relaxed);
-        if let Some(error) = error.filter(|_| was_sound) {
+        let was_broken = self.is_broken.swap(error.is_some(), Ordering::Relaxed);
+        if let Some(error) = error.filter(|_| !was_broken) {
             log::error!("document root {path} can't be served: {error}");
         }
         // Not from `state`: a lookup that found nothing may have replaced the directory before.
@@ -55,11 +53,6 @@ impl RootMonitor {
         }
         is_replaced
     }
-}
-
-fn interval_ms(settings: &FileSettings) -> u64 {
-    let trust_ms = u64::try_from(settings.caches.revalidate_after.get().as_millis()).unwrap_or(u64::MAX);
-    trust_ms.clamp(INTERVAL_MS_MIN, INTERVAL_MS_MAX)
 }
 
 const INTERVAL_MS_MIN: u64 = 50;

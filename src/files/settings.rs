@@ -1,36 +1,27 @@
 //! Settings of the files: bounds and times.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{
-    CachesGroup, CompressionGroup, Config, IntegrityGroup, OpenFilesGroup, ResolvedLimits, SendingGroup,
-    Verify,
-};
+use crate::config::{CompressionGroup, Config, ResolvedLimits, Verify};
 
-/// The groups of settings that the files follow, and the limits that were settled for what they leave open.
+/// The configuration, and the limits that were settled for what it leaves open.
 #[derive(Clone, Debug)]
 pub struct FileSettings {
-    pub(super) caches: Arc<CachesGroup>,
-    pub(super) open_files: Arc<OpenFilesGroup>,
-    pub(super) sending: Arc<SendingGroup>,
-    pub(super) compression: Arc<CompressionGroup>,
-    pub(super) integrity: Arc<IntegrityGroup>,
+    pub(super) config: Config,
     pub(super) limits: ResolvedLimits,
 }
 
 impl FileSettings {
     /// The settings of `config`, with `limits` for those that it leaves open.
     pub fn of(config: &Config, limits: &ResolvedLimits) -> Self {
-        let Config { caches, open_files, sending, compression, integrity, .. } = config.clone();
-        Self { caches, open_files, sending, compression, integrity, limits: *limits }
+        Self { config: config.clone(), limits: *limits }
     }
 
     /// Whether names and assets of the one settings are as good under the others.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let decisive = |of: &Self| {
-            let Self { caches, sending, compression, integrity, limits, .. } = of.clone();
-            let bytes = (limits.heap_bytes, limits.cache_bytes);
+            let Config { caches, sending, compression, integrity, .. } = of.config.clone();
+            let bytes = (of.limits.heap_bytes, of.limits.cache_bytes);
             (caches, compression, integrity.etag, integrity.verify, sending.disk_timeout, bytes)
         };
         decisive(self) == decisive(other)
@@ -40,7 +31,7 @@ impl FileSettings {
     ///
     /// Decision: docs/decisions/022-small-files-on-the-heap.md.
     pub(super) fn heap_file_bytes(&self) -> u64 {
-        self.caches.heap_file_bytes.get().min(self.variant_bytes())
+        self.config.caches.heap_file_bytes.get().min(self.variant_bytes())
     }
 
     /// Longer files are not mapped: a single one would evict too many others.
@@ -55,19 +46,19 @@ impl FileSettings {
 
     /// Whether a file of `length` bytes is encoded in the background, if it is text.
     pub(super) fn encodes(&self, length: u64) -> bool {
-        let CompressionGroup { compress, compress_from, compress_to, .. } = &*self.compression;
+        let CompressionGroup { compress, compress_from, compress_to, .. } = &*self.config.compression;
         let has_room = self.limits.heap_bytes >= LARGEST_SHARE;
         compress.is_on() && has_room && (compress_from.get()..=compress_to.get()).contains(&length)
     }
 
     /// Whether a file with a checksum sidecar is served only if it matches it.
     pub(super) fn verifies(&self) -> bool {
-        self.integrity.verify == Verify::Serve
+        self.config.integrity.verify == Verify::Serve
     }
 
     /// How long a request waits for the disk.
     pub(crate) fn disk_timeout(&self) -> Duration {
-        self.sending.disk_timeout.get()
+        self.config.sending.disk_timeout.get()
     }
 }
 
@@ -78,7 +69,11 @@ const LARGEST_SHARE: u64 = 4;
 impl FileSettings {
     /// Small bounds, for tests.
     pub(crate) fn small() -> Self {
-        use crate::config::{ByteCount, Count, DurationSetting, OnOff};
+        use crate::config::{
+            ByteCount, CachesGroup, Count, DurationSetting, IntegrityGroup, OnOff, OpenFilesGroup,
+            SendingGroup,
+        };
+        use std::sync::Arc;
         let second = DurationSetting::seconds(1);
         let mut config = Config::default();
         config.caches = Arc::new(CachesGroup {
@@ -112,8 +107,8 @@ impl FileSettings {
     }
 
     /// The same settings with other caches.
-    pub(crate) fn with_caches(mut self, change: impl FnOnce(&mut CachesGroup)) -> Self {
-        change(Arc::make_mut(&mut self.caches));
+    pub(crate) fn with_caches(mut self, change: impl FnOnce(&mut crate::config::CachesGroup)) -> Self {
+        change(std::sync::Arc::make_mut(&mut self.config.caches));
         self
     }
 }

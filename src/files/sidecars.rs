@@ -3,8 +3,7 @@
 use rustix::io::Errno;
 
 use super::{Root, Version, is_missing};
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use crate::http::{encoding::Encoding, target::SitePath};
 
 /// Versions of a file's sidecars, by suffix. Part of the cached asset, so that no request looks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,7 @@
 
 use super::{Asset, Digests, KnownDigests, Version, digest_of};
 use crate::config::EtagSource;
-use crate::http::digest::Algorithm;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
+use crate::http::{digest::Algorithm, encoding::Encoding, entity_tag::EntityTag};
 
 /// Makes entity-tags.
 ///
@@ -30,16 +28,13 @@ impl Tags {
         if self.source == EtagSource::Version {
             return version.entity_tag(encoding);
         }
-        let Some(body) = body else {
-            let known = self.digests.get(version, Algorithm::Sha256);
-            return known.map_or_else(
-                || version.entity_tag(encoding).weakened(),
-                |digest| EntityTag::strong_content(&digest, encoding),
-            );
+        let digest = match body {
+            Some(body) => Some(digest_of(Algorithm::Sha256, body)),
+            None => self.digests.get(version, Algorithm::Sha256),
         };
-        let digest = digest_of(Algorithm::Sha256, body);
+        let Some(digest) = digest else { return version.entity_tag(encoding).weakened() };
         let tag = EntityTag::strong_content(&digest, encoding);
-        if !is_racy {
+        if body.is_some() && !is_racy {
             self.digests.put(version, Algorithm::Sha256, digest);
         }
         tag

@@ -4,9 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Stat, Statx, makedev};
 
-use crate::http::date::HttpDate;
-use crate::http::encoding::Encoding;
-use crate::http::entity_tag::EntityTag;
+use crate::http::{date::HttpDate, encoding::Encoding, entity_tag::EntityTag};
 
 /// One state of one file, from a single `fstat` or `statx` of an open handle.
 ///

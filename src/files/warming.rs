@@ -3,10 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Asset, BATCH, CLOCK_START_MS, Fault, FileParts, Files, Lookup, ReadRequest, Unavailable};
-use crate::http::client_key::ClientKey;
-use crate::http::encoding::Encoding;
-use crate::http::target::SitePath;
+use super::{Asset, BATCH, CLOCK_START_MS, Fault, FileParts, Files, Lookup, Name, ReadRequest, Unavailable};
+use crate::http::{client_key::ClientKey, encoding::Encoding, target::SitePath};
 
 /// A file or an encoded variant that was in use, and its recently sent parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +39,10 @@ pub(crate) enum WarmResult {
 impl Files {
     /// At most `most` files and variants that were used last, most recently used first. Looks at every name, which takes a while.
     pub(crate) fn hot_files(&self, most: usize) -> Vec<HotFile> {
-        let latest = self.latest_files(most);
-        latest.iter().flat_map(variants_in_use).take(most).collect()
+        let last_use = |name: &Name| name.file().map(|_| name.last_touch());
+        let (_, latest) = self.shared.names.top(most, last_use);
+        let files = latest.iter().filter_map(|(_, name)| name.file());
+        files.flat_map(|asset| variants_in_use(&asset)).take(most).collect()
     }
 
     /// The budget that a file of `length` bytes would be charged to.
@@ -105,13 +105,10 @@ impl Files {
     }
 
     async fn read_parts(&self, asset: &Arc<Asset>, parts: FileParts) -> WarmResult {
-        let handle = match self.open_handle(asset) {
-            Some(handle) => Some(handle),
-            None => match self.handle(asset).await {
-                Ok(handle) => handle,
-                Err(Unavailable::Changed) => return WarmResult::Gone,
-                Err(Unavailable::Busy | Unavailable::Failed) => return WarmResult::Failed,
-            },
+        let handle = match self.handle(asset).await {
+            Ok(handle) => handle,
+            Err(Unavailable::Changed) => return WarmResult::Gone,
+            Err(Unavailable::Busy | Unavailable::Failed) => return WarmResult::Failed,
         };
         let mut bytes = 0;
         for range in parts.ranges(asset.length).into_iter().flat_map(batches) {
@@ -135,15 +132,16 @@ impl Files {
 }
 
 /// The file itself, and its encoded variants that are in memory.
-fn variants_in_use(asset: &Arc<Asset>) -> impl Iterator<Item = HotFile> {
+fn variants_in_use(asset: &Arc<Asset>) -> Vec<HotFile> {
     let encoded = asset.variants.iter().flat_map(|variants| variants.all_cached());
     let all = std::iter::once(Arc::clone(asset)).chain(encoded.filter(|variant| variant.encoding.is_some()));
-    all.map(|variant| HotFile {
+    let hot = all.map(|variant| HotFile {
         path: asset.path.clone(),
         encoding: variant.encoding,
         length: variant.length,
         parts: variant.recency.parts(),
-    })
+    });
+    hot.collect()
 }
 
 /// A range in batches that are read at once: other clients have their turn in between.

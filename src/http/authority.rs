@@ -43,11 +43,8 @@ pub(super) fn first_fault(faults: &[(bool, &'static str)]) -> Result<(), &'stati
 fn is_valid_bracketed(rest: &[u8]) -> bool {
     let Some(end) = memrchr(b']', rest) else { return false };
     let (address, port) = rest.split_at(end);
-    is_ipv6(address) && (port == b"]" || is_port(port.strip_prefix(b"]").unwrap_or_default()))
-}
-
-fn is_ipv6(address: &[u8]) -> bool {
-    str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    let is_ipv6 = str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    is_ipv6 && (port == b"]" || is_port(port.strip_prefix(b"]").unwrap_or_default()))
 }
 
 /// A colon and a port of 16 bits. The grammar lets the number be absent.

@@ -1,5 +1,9 @@
 //! `Cache-Control` (RFC 9111 §5.2.2): the default by file name, and the value for protected paths.
 
+use std::sync::LazyLock;
+
+use regex::bytes::{RegexSet, RegexSetBuilder};
+
 use crate::http::header_grammar::split_outside_quotes;
 use crate::http::media_type::{essence, split_extension};
 use crate::http::target::last_segment;
@@ -65,7 +69,7 @@ const SHARED: &[&str] = &["public", "private", "s-maxage", "proxy-revalidate"];
 
 fn has_content_hash(file_name: &[u8], media_type: &str) -> bool {
     let Some(stem) = without_extensions(file_name) else { return false };
-    if ends_in_uuid(stem) {
+    if IDENTIFIERS_AND_WORDS.is_match(stem) {
         return false;
     }
     match stem.iter().rposition(|byte| SEPARATORS.contains(byte)) {
@@ -94,33 +98,7 @@ fn is_hexadecimal_hash(part: &[u8]) -> bool {
     HEX_LENGTHS.contains(&part.len())
         && part.iter().all(u8::is_ascii_hexdigit)
         && has_capitals != has_small
-        && !is_lettered_date(part)
-        && !is_numbered_word(part)
-        && part.len() != OBJECT_ID_LENGTH
-        && !is_undashed_uuid(part)
-}
-
-/// A day, perhaps with a time, and one or two letters after it, as in the second issue of that day.
-fn is_lettered_date(part: &[u8]) -> bool {
-    let digits = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let letters = part.get(digits..).unwrap_or_default();
-    let is_between = |range: std::ops::Range<usize>, least: &[u8], most: &[u8]| {
-        part.get(range).is_some_and(|digits| (least..=most).contains(&digits))
-    };
-    digits >= DATE_LENGTH
-        && is_between(0..4, b"1900", b"2099")
-        && is_between(4..6, b"01", b"12")
-        && is_between(6..8, b"01", b"31")
-        && letters.len() <= 2
-        && letters.iter().all(u8::is_ascii_alphabetic)
-}
-
-/// A word of letters that are also hexadecimal digits, and a number after it.
-fn is_numbered_word(part: &[u8]) -> bool {
-    let letters = part.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let (word, number) = part.split_at_checked(letters).unwrap_or_default();
-    number.iter().all(u8::is_ascii_digit)
-        && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+        && !IDENTIFIERS_AND_WORDS.is_match(part)
 }
 
 fn is_bundlers_hash(part: &[u8], media_type: &str) -> bool {
@@ -154,20 +132,6 @@ fn kind(byte: u8) -> u8 {
     }
 }
 
-fn ends_in_uuid(stem: &[u8]) -> bool {
-    let start = stem.len().saturating_sub(36);
-    let groups = stem.get(start..).unwrap_or_default().split(|&byte| byte == b'-');
-    let is_group = |group: &[u8]| group.iter().all(u8::is_ascii_hexdigit).then_some(group.len());
-    groups.map(is_group).eq([8, 4, 4, 4, 12].map(Some))
-}
-
-/// Whether 32 digits have their version and variant where a random UUID has them (RFC 9562 §5.4).
-fn is_undashed_uuid(part: &[u8]) -> bool {
-    part.len() == 32
-        && part.get(12) == Some(&b'4')
-        && part.get(16).is_some_and(|variant| matches!(variant, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'))
-}
-
 /// Whether a Content-Type is one of these media types, or of one of these kinds (`image/`).
 fn is_one_of(media_type: &str, types: &[&str]) -> bool {
     let essence = essence(media_type);
@@ -181,17 +145,25 @@ const SEPARATORS: &[u8] = b".-_";
 
 const HEX_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 
-/// A year, a month and a day.
-const DATE_LENGTH: usize = 8;
-
-/// English words of the letters from a to f, those of fewer than four left out: they begin too many hashes.
-const WORDS: &[&str] = &[
-    "abed", "accede", "acceded", "aced", "added", "babe", "bade", "bead", "beaded", "beef", "cafe", "cede",
-    "ceded", "dead", "deaf", "decade", "decaf", "deed", "deface", "defaced", "ebbed", "efface", "effaced",
-    "facade", "face", "faced", "fade", "faded", "feed",
-];
-
-const OBJECT_ID_LENGTH: usize = 24;
+/// Names and parts of names that are not hashes, although their digits could be hexadecimal.
+static IDENTIFIERS_AND_WORDS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let patterns = [
+        // A day, perhaps with a time, and one or two letters after it, as in the second issue of that day.
+        "^(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])[0-9]*[a-z]{0,2}$",
+        // An English word of the letters from a to f and a number after it; those of fewer than four letters begin too many
+        // hashes.
+        "^(abed|acceded?|aced|added|babe|bade|beaded|bead|beef|cafe|ceded?|dead|deaf|decade|decaf|deed|defaced?|ebbed)[0-9]*$",
+        "^(effaced?|facade|faced?|faded?|feed)[0-9]*$",
+        // A UUID at the end; one without hyphens, with its version and variant where a random one has them (RFC 9562 §5.4).
+        "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        "^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$",
+        // An identifier of a well-known database.
+        "^[0-9a-f]{24}$",
+    ];
+    let set = RegexSetBuilder::new(patterns).unicode(false).case_insensitive(true).build();
+    // The tests show that they are valid.
+    set.unwrap_or_else(|_| RegexSet::empty())
+});
 
 /// Minimum number of digits of a hash that is the whole name.
 const NAMELESS_LENGTH_MIN: usize = 16;

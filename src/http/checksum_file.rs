@@ -8,17 +8,15 @@ use crate::http::target::last_segment;
 /// A name with a backslash or a line break in it is escaped, and a backslash precedes the digest.
 pub fn checksum_line(digest: &str, file_name: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(digest.len() + file_name.len() + 4);
-    if file_name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+    if file_name.iter().any(|byte| ESCAPES.iter().any(|(escaped, _)| escaped == byte)) {
         line.push(b'\\');
     }
     line.extend_from_slice(digest.as_bytes());
     line.extend_from_slice(b"  ");
     for &byte in file_name {
-        match byte {
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            _ => line.push(byte),
+        match ESCAPES.iter().find(|(escaped, _)| *escaped == byte) {
+            Some((_, letter)) => line.extend([b'\\', *letter]),
+            None => line.push(byte),
         }
     }
     line.push(b'\n');
@@ -124,17 +122,15 @@ fn unescape(name: &[u8]) -> Vec<u8> {
     let mut unescaped = Vec::with_capacity(name.len());
     let mut rest = name;
     while let [first, tail @ ..] = rest {
-        let (byte, tail) = match rest {
-            [b'\\', b'\\', tail @ ..] => (b'\\', tail),
-            [b'\\', b'n', tail @ ..] => (b'\n', tail),
-            [b'\\', b'r', tail @ ..] => (b'\r', tail),
-            _ => (*first, tail),
-        };
-        unescaped.push(byte);
-        rest = tail;
+        let escape = ESCAPES.iter().find(|(_, letter)| *first == b'\\' && tail.first() == Some(letter));
+        unescaped.push(escape.map_or(*first, |(escaped, _)| *escaped));
+        rest = tail.get(usize::from(escape.is_some())..).unwrap_or_default();
     }
     unescaped
 }
+
+/// Bytes that are escaped in a name, and the letters that stand for them behind a backslash.
+const ESCAPES: [(u8, u8); 3] = [(b'\\', b'\\'), (b'\n', b'n'), (b'\r', b'r')];
 
 /// Some editors and shells of Windows put it in front of text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";

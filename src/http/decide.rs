@@ -2,7 +2,6 @@
 
 use super::date::HttpDate;
 use super::entity_tag::EntityTag;
-use super::method::Method;
 use super::multipart::body_length;
 use super::precondition::{PreconditionResult, Preconditions, Validators};
 use super::range::{ByteRange, Selection, select};
@@ -57,8 +56,7 @@ pub enum Answer {
 /// with their heads are longer than the representation, the whole is sent.
 pub fn decide(request: &RequestFacts<'_>, has: &Representation<'_>) -> Answer {
     let validators = Validators { etag: has.etag, last_modified: has.last_modified };
-    let method = if request.head_only { Method::Head } else { Method::Get };
-    match request.preconditions.evaluate(method, &validators) {
+    match request.preconditions.evaluate(&validators) {
         PreconditionResult::NotModified => Answer::NotModified,
         PreconditionResult::Failed => Answer::PreconditionFailed,
         PreconditionResult::Proceed => match request.range {

@@ -29,7 +29,15 @@ fn disposition(kind: &str, name: &[u8]) -> String {
     if name.is_empty() {
         return value;
     }
-    push_file_name(&mut value, &name);
+    value.push_str("; filename=\"");
+    for character in name.chars() {
+        match character {
+            '"' => value.push_str("\\\""),
+            _ if is_plain(character) => value.push(character),
+            _ => value.push('_'),
+        }
+    }
+    value.push('"');
     if !name.chars().all(is_plain) {
         value.push_str("; filename*=UTF-8''");
         value.extend(utf8_percent_encode(&name, OUTSIDE_ATTR_CHAR));
@@ -58,18 +66,6 @@ fn is_harmful(character: char) -> bool {
         '\u{2028}' | '\u{2029}' => true,
         _ => character.is_control(),
     }
-}
-
-fn push_file_name(value: &mut String, name: &str) {
-    value.push_str("; filename=\"");
-    for character in name.chars() {
-        match character {
-            '"' => value.push_str("\\\""),
-            _ if is_plain(character) => value.push(character),
-            _ => value.push('_'),
-        }
-    }
-    value.push('"');
 }
 
 /// Whether every client reads the character in a quoted string literally.

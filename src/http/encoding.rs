@@ -1,7 +1,5 @@
 //! `Content-Encoding` and `Accept-Encoding` (RFC 9110 §8.4.1, §12.5.3).
 
-use std::fmt;
-
 use super::quality::{Quality, highest, parse_weight};
 use crate::http::named_enum::named_enum;
 
@@ -27,60 +25,6 @@ impl Encoding {
             Self::Zstd => ".zst",
             Self::Gzip => ".gz",
         }
-    }
-
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// A set of encodings.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct EncodingSet(u8);
-
-impl EncodingSet {
-    /// The empty set.
-    pub const NONE: Self = Self(0);
-    /// All encodings.
-    pub const ALL: Self = Self::NONE.with(Encoding::Br).with(Encoding::Zstd).with(Encoding::Gzip);
-
-    /// The set with `encoding`.
-    #[must_use]
-    pub const fn with(self, encoding: Encoding) -> Self {
-        Self(self.0 | encoding.bit())
-    }
-
-    /// The set without `encoding`.
-    #[must_use]
-    pub const fn without(self, encoding: Encoding) -> Self {
-        Self(self.0 & !encoding.bit())
-    }
-
-    /// Whether `encoding` is in the set.
-    pub const fn has(self, encoding: Encoding) -> bool {
-        self.0 & encoding.bit() != 0
-    }
-
-    /// Whether the set is empty.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The encodings, the most preferred first.
-    pub fn iter(self) -> impl Iterator<Item = Encoding> {
-        Encoding::ALL.into_iter().filter(move |&encoding| self.has(encoding))
-    }
-}
-
-impl FromIterator<Encoding> for EncodingSet {
-    fn from_iter<I: IntoIterator<Item = Encoding>>(encodings: I) -> Self {
-        encodings.into_iter().fold(Self::NONE, Self::with)
-    }
-}
-
-impl fmt::Debug for EncodingSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -136,15 +80,15 @@ impl AcceptEncoding {
         Self { weights: [br, zstd, gzip.max(x_gzip)].map(weight), identity: identity.or(any_other) }
     }
 
-    /// Chooses among identity and the `available` encodings.
+    /// Chooses among identity and the encodings that are available.
     ///
     /// The highest weight wins, and among equal weights the order of [`Encoding`]. Identity is chosen before an acceptable
     /// encoding only if the header gives it a higher weight, by name or by `*`.
-    pub fn choose(&self, available: EncodingSet) -> EncodingChoice {
+    pub fn choose(&self, is_available: impl Fn(Encoding) -> bool) -> EncodingChoice {
         let mut best = (Quality::ZERO, None);
-        for encoding in available.iter() {
+        for encoding in Encoding::ALL {
             let quality = self.weights[encoding as usize];
-            if quality > best.0 {
+            if quality > best.0 && is_available(encoding) {
                 best = (quality, Some(encoding));
             }
         }
@@ -157,9 +101,9 @@ impl AcceptEncoding {
         }
     }
 
-    /// The encoding that is chosen if `of` are available; `None` if identity or nothing is.
-    pub fn best(&self, of: EncodingSet) -> Option<Encoding> {
-        match self.choose(of) {
+    /// The encoding that is chosen; `None` if identity or nothing is.
+    pub fn best(&self, is_available: impl Fn(Encoding) -> bool) -> Option<Encoding> {
+        match self.choose(is_available) {
             EncodingChoice::Encoded(encoding) => Some(encoding),
             EncodingChoice::Identity | EncodingChoice::NotAcceptable => None,
         }
@@ -187,34 +131,25 @@ mod tests {
     const ZSTD: EncodingChoice = EncodingChoice::Encoded(Encoding::Zstd);
     const GZIP: EncodingChoice = EncodingChoice::Encoded(Encoding::Gzip);
 
-    fn set(names: &str) -> EncodingSet {
-        Encoding::ALL
-            .into_iter()
-            .filter(|encoding| names.split(' ').any(|name| name == encoding.name()))
-            .collect()
+    fn any_of(names: &str) -> impl Fn(Encoding) -> bool {
+        move |encoding| names.split(' ').any(|name| name == encoding.name())
+    }
+
+    fn all(_: Encoding) -> bool {
+        true
     }
 
     fn check(header: &str, available: &str, expected: EncodingChoice) {
         let accepted = AcceptEncoding::parse(Some(header.as_bytes()));
-        assert_eq!(accepted.choose(set(available)), expected, "{header:?} of {available:?}");
-    }
-
-    #[test]
-    fn a_set_has_the_encodings_that_were_added() {
-        assert!(EncodingSet::NONE.is_empty());
-        assert_eq!(EncodingSet::NONE.with(Encoding::Gzip).with(Encoding::Gzip), set("gzip"));
-        assert_eq!(set("gzip br").iter().collect::<Vec<_>>(), [Encoding::Br, Encoding::Gzip]);
-        assert_eq!(EncodingSet::ALL.iter().collect::<Vec<_>>(), Encoding::ALL);
-        assert_eq!(EncodingSet::ALL.without(Encoding::Zstd), set("br gzip"));
-        assert!(set("zstd").has(Encoding::Zstd) && !set("zstd").has(Encoding::Br));
+        assert_eq!(accepted.choose(any_of(available)), expected, "{header:?} of {available:?}");
     }
 
     #[test]
     fn without_the_header_identity_is_sent() {
         let absent = AcceptEncoding::parse(None);
-        assert_eq!(absent.choose(EncodingSet::ALL), Identity);
-        assert_eq!(absent.choose(EncodingSet::NONE), Identity);
-        assert_eq!(absent.best(EncodingSet::ALL), None);
+        assert_eq!(absent.choose(all), Identity);
+        assert_eq!(absent.choose(any_of("")), Identity);
+        assert_eq!(absent.best(all), None);
     }
 
     #[test]
@@ -354,9 +289,9 @@ mod tests {
     #[test]
     fn the_best_encoding_is_the_one_that_would_be_chosen() {
         let accepted = AcceptEncoding::parse(Some(b"gzip, br;q=0.5"));
-        assert_eq!(accepted.best(EncodingSet::ALL), Some(Encoding::Gzip));
-        assert_eq!(accepted.best(set("br zstd")), Some(Encoding::Br));
-        assert_eq!(accepted.best(set("zstd")), None);
-        assert_eq!(AcceptEncoding::parse(Some(b"identity;q=0")).best(EncodingSet::ALL), None);
+        assert_eq!(accepted.best(all), Some(Encoding::Gzip));
+        assert_eq!(accepted.best(any_of("br zstd")), Some(Encoding::Br));
+        assert_eq!(accepted.best(any_of("zstd")), None);
+        assert_eq!(AcceptEncoding::parse(Some(b"identity;q=0")).best(all), None);
     }
 }

@@ -69,11 +69,6 @@ impl<'a> EntityTag<'a> {
         self.quoted() == other.quoted()
     }
 
-    /// The same tag, borrowing nothing.
-    pub fn into_owned(self) -> EntityTag<'static> {
-        EntityTag { bytes: Cow::Owned(self.bytes.into_owned()) }
-    }
-
     fn quoted(&self) -> &[u8] {
         self.bytes.strip_prefix(WEAK).unwrap_or(&self.bytes)
     }

@@ -12,13 +12,8 @@ use super::percent::OUTSIDE_QUERY;
 /// come from the client.
 pub fn is_https(x_forwarded_proto: Option<&[u8]>) -> Option<bool> {
     let last = x_forwarded_proto?.rsplit(|&byte| byte == b',').next()?.trim_ascii();
-    if last.eq_ignore_ascii_case(b"https") {
-        Some(true)
-    } else if last.eq_ignore_ascii_case(b"http") {
-        Some(false)
-    } else {
-        None
-    }
+    let is = |scheme: &[u8]| last.eq_ignore_ascii_case(scheme);
+    is(b"https").then_some(true).or(is(b"http").then_some(false))
 }
 
 /// The Location of the same target over HTTPS at the standard port; `None` if the host is invalid or not allowed.

@@ -1,7 +1,5 @@
 //! `Content-Type` (RFC 9110 §8.3) by file name.
 
-use std::borrow::Cow;
-
 use super::header_grammar::{is_quoted_string, is_token, split_outside_quotes};
 use super::target::last_segment;
 
@@ -10,13 +8,11 @@ use super::target::last_segment;
 /// `name` may be a path; its last segment counts. Text, scripts and SVG get `charset=utf-8`. JSON is always
 /// UTF-8 and has no such parameter (RFC 8259 §11); XML names its own encoding, which the parameter would
 /// override (RFC 7303 §3). An unknown extension gives `application/octet-stream`.
-pub fn media_type(name: &[u8]) -> Cow<'static, str> {
-    let Some(extension) = extension(name) else { return Cow::Borrowed(UNKNOWN) };
-    let guessed = match known(extension) {
-        Some(known) => known,
-        None => mime_guess::from_ext(extension).first_raw().unwrap_or(UNKNOWN),
-    };
-    with_charset(guessed)
+pub fn media_type(name: &[u8]) -> String {
+    let guessed = |extension| known(extension).or_else(|| mime_guess::from_ext(extension).first_raw());
+    let media_type = extension(name).and_then(guessed).unwrap_or(UNKNOWN);
+    let has_charset = media_type.starts_with("text/") || media_type == "image/svg+xml";
+    format!("{media_type}{}", if has_charset { "; charset=utf-8" } else { "" })
 }
 
 /// Whether files of this type are worth compressing: text in any form, and binary formats without compression of their own.
@@ -72,19 +68,6 @@ fn known(extension: &str) -> Option<&'static str> {
         extensions.split_whitespace().any(|listed| listed.eq_ignore_ascii_case(extension))
     };
     KNOWN.iter().find(is_listed).map(|&(_, media_type)| media_type)
-}
-
-fn with_charset(media_type: &'static str) -> Cow<'static, str> {
-    match media_type {
-        // The most common ones, so that they need no allocation.
-        "text/html" => Cow::Borrowed("text/html; charset=utf-8"),
-        "text/css" => Cow::Borrowed("text/css; charset=utf-8"),
-        "text/javascript" => Cow::Borrowed("text/javascript; charset=utf-8"),
-        "text/plain" => Cow::Borrowed("text/plain; charset=utf-8"),
-        "image/svg+xml" => Cow::Borrowed("image/svg+xml; charset=utf-8"),
-        _ if media_type.starts_with("text/") => Cow::Owned(format!("{media_type}; charset=utf-8")),
-        _ => Cow::Borrowed(media_type),
-    }
 }
 
 const UNKNOWN: &str = "application/octet-stream";

@@ -2,7 +2,6 @@
 
 use super::date::HttpDate;
 use super::entity_tag::{EntityTag, if_match_names, if_none_match_names};
-use super::method::Method;
 
 /// The conditional headers of a request. Several lines of one header are joined with `, ` by the caller.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,14 +39,23 @@ pub enum PreconditionResult {
 }
 
 impl Preconditions<'_> {
-    /// Evaluates all but If-Range for a representation that exists.
+    /// Evaluates all but If-Range for a GET or HEAD of a representation that exists.
     ///
-    /// An invalid date counts as absent, and so does any date when the representation has none.
-    /// If-Modified-Since counts only for GET and HEAD, and each date only without its entity-tag header.
-    pub fn evaluate(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
-        match self.matches_expected(validators) {
+    /// An invalid date counts as absent, and so does any date when the representation has none. Each date counts only without
+    /// its entity-tag header.
+    pub fn evaluate(&self, validators: &Validators<'_>) -> PreconditionResult {
+        let is_expected = match self.if_match {
+            Some(list) => if_match_names(list, validators.etag),
+            None => modified_after(self.if_unmodified_since, validators) != Some(true),
+        };
+        let is_known = || match self.if_none_match {
+            Some(list) => if_none_match_names(list, validators.etag),
+            None => modified_after(self.if_modified_since, validators) == Some(false),
+        };
+        match is_expected {
             false => PreconditionResult::Failed,
-            true => self.is_modified(method, validators),
+            true if is_known() => PreconditionResult::NotModified,
+            true => PreconditionResult::Proceed,
         }
     }
 
@@ -59,26 +67,6 @@ impl Preconditions<'_> {
         match EntityTag::parse(if_range) {
             Some(tag) => tag.strong_eq(validators.etag),
             None => HttpDate::parse(if_range).is_some_and(|date| validators.last_modified == Some(date)),
-        }
-    }
-
-    fn matches_expected(&self, validators: &Validators<'_>) -> bool {
-        match self.if_match {
-            Some(list) => if_match_names(list, validators.etag),
-            None => modified_after(self.if_unmodified_since, validators) != Some(true),
-        }
-    }
-
-    fn is_modified(&self, method: Method, validators: &Validators<'_>) -> PreconditionResult {
-        let reads = matches!(method, Method::Get | Method::Head);
-        let known = match self.if_none_match {
-            Some(list) => if_none_match_names(list, validators.etag),
-            None => reads && modified_after(self.if_modified_since, validators) == Some(false),
-        };
-        match (known, reads) {
-            (false, _) => PreconditionResult::Proceed,
-            (true, true) => PreconditionResult::NotModified,
-            (true, false) => PreconditionResult::Failed,
         }
     }
 }
@@ -97,15 +85,10 @@ mod tests {
     const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
     const AFTER: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn evaluate(method: Method, preconditions: Preconditions<'_>) -> PreconditionResult {
-        let etag = EntityTag::parse(b"\"a\"").unwrap();
-        preconditions.evaluate(method, &Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) })
-    }
-
     fn check(preconditions: Preconditions<'_>, expected: PreconditionResult) {
-        for method in [Method::Get, Method::Head] {
-            assert_eq!(evaluate(method, preconditions), expected, "{preconditions:?}");
-        }
+        let etag = EntityTag::parse(b"\"a\"").unwrap();
+        let validators = Validators { etag: &etag, last_modified: HttpDate::parse(MODIFIED) };
+        assert_eq!(preconditions.evaluate(&validators), expected, "{preconditions:?}");
     }
 
     fn none<'a>() -> Preconditions<'a> {
@@ -200,14 +183,6 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_fail_where_get_is_not_modified() {
-        let known = Preconditions { if_none_match: Some(b"*"), ..none() };
-        assert_eq!(evaluate(Method::NotAllowed, known), PreconditionResult::Failed);
-        let dated = Preconditions { if_modified_since: Some(AFTER), ..none() };
-        assert_eq!(evaluate(Method::NotAllowed, dated), PreconditionResult::Proceed);
-    }
-
-    #[test]
     fn without_a_modification_date_dates_are_ignored() {
         let etag = EntityTag::parse(b"\"a\"").unwrap();
         let validators = Validators { etag: &etag, last_modified: None };
@@ -215,7 +190,7 @@ mod tests {
             Preconditions { if_unmodified_since: Some(BEFORE), ..none() },
             Preconditions { if_modified_since: Some(AFTER), ..none() },
         ] {
-            assert_eq!(preconditions.evaluate(Method::Get, &validators), PreconditionResult::Proceed);
+            assert_eq!(preconditions.evaluate(&validators), PreconditionResult::Proceed);
         }
     }
 

@@ -13,15 +13,16 @@ impl Quality {
     /// Parses a `qvalue`: 0 or 1, with at most three decimals, and no more than 1.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let (whole, decimals) = match text {
-            [whole] | [whole, b'.'] => (whole, [].as_slice()),
-            [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+            [whole @ (b'0' | b'1')] => (whole, [].as_slice()),
+            [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
             _ => return None,
         };
-        match whole {
-            b'0' => thousandths(decimals).map(Self),
-            b'1' => decimals.iter().all(|&digit| digit == b'0').then_some(Self::ONE),
-            _ => None,
+        let mut thousandths = u16::from(whole - b'0');
+        for place in 0..3 {
+            let digit = decimals.get(place).unwrap_or(&b'0');
+            thousandths = thousandths * 10 + digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
         }
+        (thousandths <= 1000).then_some(Self(thousandths))
     }
 }
 
@@ -46,15 +47,6 @@ pub(super) fn highest<'a, const N: usize>(
         }
     }
     weights
-}
-
-fn thousandths(decimals: &[u8]) -> Option<u16> {
-    let mut places = [0; 3];
-    for (place, digit) in places.iter_mut().zip(decimals) {
-        *place = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
-    }
-    let [tenths, hundredths, thousandths] = places;
-    Some(tenths * 100 + hundredths * 10 + thousandths)
 }
 
 #[cfg(test)]

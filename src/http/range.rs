@@ -39,10 +39,7 @@ pub fn select(range_header: &[u8], length: u64) -> Selection {
     let Some(range_set) = strip_unit(range_header) else { return Selection::Ignore };
     match range_set.contains(&b',') {
         true => select_many(range_set, length),
-        false => match RangeSpec::parse(range_set.trim_ascii()) {
-            Some(spec) => spec.select(length),
-            None => Selection::Ignore,
-        },
+        false => select_one(range_set.trim_ascii(), length).unwrap_or(Selection::Ignore),
     }
 }
 
@@ -84,40 +81,22 @@ pub fn unsatisfied_content_range(total: u64) -> String {
     format!("bytes */{total}")
 }
 
-/// One element of a range set as sent.
-#[derive(Clone, Copy)]
-enum RangeSpec {
-    /// `first-last`, both included.
-    Closed { first: u64, last: u64 },
-    /// `first-`
-    Open { first: u64 },
-    /// `-length`
-    Suffix { length: u64 },
-}
-
-impl RangeSpec {
-    fn parse(spec: &[u8]) -> Option<RangeSpec> {
-        let (first, rest) = parse_number(spec);
-        let (last, rest) = parse_number(rest.strip_prefix(b"-")?);
-        match (first, last, rest) {
-            (Some(first), Some(last), []) if first <= last => Some(RangeSpec::Closed { first, last }),
-            (Some(first), None, []) => Some(RangeSpec::Open { first }),
-            (None, Some(length), []) => Some(RangeSpec::Suffix { length }),
-            _ => None,
-        }
-    }
-
-    /// The bytes of a representation `length` bytes long that it selects.
-    fn select(self, length: u64) -> Selection {
-        let (start, end) = match self {
-            RangeSpec::Closed { first, last } => (first, last.saturating_add(1).min(length)),
-            RangeSpec::Open { first } => (first, length),
-            // All of an empty representation. Content-Range cannot express that, so the answer is 200 with an empty body.
-            RangeSpec::Suffix { length: 1.. } if length == 0 => return Selection::Ignore,
-            RangeSpec::Suffix { length: suffix } => (length.saturating_sub(suffix), length),
-        };
-        ByteRange::new(start, end, length).map_or(Selection::NotSatisfiable, Selection::One)
-    }
+/// Selects the bytes of one element of a range set: `first-last`, both included, `first-` or `-length`. `None` if it is
+/// malformed.
+fn select_one(element: &[u8], length: u64) -> Option<Selection> {
+    let (first, rest) = parse_number(element);
+    let (last, rest) = parse_number(rest.strip_prefix(b"-")?);
+    let (start, end) = match (first, last) {
+        _ if !rest.is_empty() => return None,
+        (Some(first), Some(last)) if first > last => return None,
+        (Some(first), Some(last)) => (first, last.saturating_add(1).min(length)),
+        (Some(first), None) => (first, length),
+        // All of an empty representation. Content-Range cannot express that, so the answer is 200 with an empty body.
+        (None, Some(1..)) if length == 0 => return Some(Selection::Ignore),
+        (None, Some(suffix)) => (length.saturating_sub(suffix), length),
+        (None, None) => return None,
+    };
+    Some(ByteRange::new(start, end, length).map_or(Selection::NotSatisfiable, Selection::One))
 }
 
 fn select_many(range_set: &[u8], length: u64) -> Selection {
@@ -126,41 +105,36 @@ fn select_many(range_set: &[u8], length: u64) -> Selection {
     let elements =
         range_set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty());
     for element in elements {
-        let Some(spec) = RangeSpec::parse(element) else { return Selection::Ignore };
-        match spec.select(length) {
-            Selection::One(range) => found.push(Appearance { range, order: found.len() }),
-            Selection::Ignore => all_of_nothing = true,
-            Selection::NotSatisfiable | Selection::Many(_) => any_missing = true,
+        match select_one(element, length) {
+            None => return Selection::Ignore,
+            Some(Selection::One(range)) => found.push((found.len(), range)),
+            Some(Selection::Ignore) => all_of_nothing = true,
+            Some(_) => any_missing = true,
         }
     }
     match coalesce(found).as_slice() {
         [] if any_missing && !all_of_nothing => Selection::NotSatisfiable,
         [] => Selection::Ignore,
-        [only] => Selection::One(only.range),
+        [(_, only)] => Selection::One(*only),
         many if many.len() > PARTS_MAX => Selection::Ignore,
-        many => Selection::Many(many.iter().map(|appearance| appearance.range).collect()),
+        many => Selection::Many(many.iter().map(|(_, range)| *range).collect()),
     }
 }
 
-/// A range and its first position in the header.
-struct Appearance {
-    range: ByteRange,
-    order: usize,
-}
-
-fn coalesce(mut found: Vec<Appearance>) -> Vec<Appearance> {
-    found.sort_unstable_by_key(|appearance| appearance.range.start);
-    found.dedup_by(|next, kept| {
-        let near = next.range.start <= kept.range.end.saturating_add(GAP_MAX);
+/// Merges ranges, each with its first position in the header.
+fn coalesce(mut found: Vec<(usize, ByteRange)>) -> Vec<(usize, ByteRange)> {
+    found.sort_unstable_by_key(|(_, range)| range.start);
+    found.dedup_by(|(next_order, next), (order, kept)| {
+        let near = next.start <= kept.end.saturating_add(GAP_MAX);
         if near {
-            kept.range.end = kept.range.end.max(next.range.end);
-            kept.order = kept.order.min(next.order);
+            kept.end = kept.end.max(next.end);
+            *order = (*order).min(*next_order);
         }
         near
     });
     // Too many to be sent: their order does not matter.
     if found.len() <= PARTS_MAX {
-        found.sort_unstable_by_key(|appearance| appearance.order);
+        found.sort_unstable_by_key(|(order, _)| *order);
     }
     found
 }

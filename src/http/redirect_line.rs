@@ -1,10 +1,10 @@
 //! One line of a `_redirects` file: a pattern for paths, and the target.
 
-use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, percent_encode};
 
 use super::authority::is_valid_host;
 use super::percent::{OUTSIDE_PATH, OUTSIDE_QUERY, OUTSIDE_URL, OUTSIDE_VALUE, has_valid_escapes};
-use super::target::SitePath;
+use super::target::{SitePath, TargetError, decode};
 
 /// The answer to a path that a line matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -342,24 +342,19 @@ fn placeholder(text: &str) -> Option<&str> {
 }
 
 fn decoded(text: &str, whole: &str) -> Result<Vec<u8>, String> {
-    check_escapes(text, whole)?;
-    let bytes: Vec<u8> = percent_decode_str(text).collect();
-    let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
-    reject(bytes.contains(&0) || slashes(&bytes) != slashes(text.as_bytes()), || {
-        format!("has an encoded slash or NUL in `{whole}`")
-    })?;
-    Ok(bytes)
+    decode(text.as_bytes()).map_err(|error| match error {
+        TargetError::Escape => bad_escape(whole),
+        _ => format!("has an encoded slash or NUL in `{whole}`"),
+    })
 }
 
 fn encoded(text: &str, whole: &str) -> Result<Vec<u8>, String> {
-    check_escapes(text, whole)?;
+    reject(!has_valid_escapes(text.as_bytes()), || bad_escape(whole))?;
     Ok(percent_encode(text.as_bytes(), OUTSIDE_URL).to_string().into_bytes())
 }
 
-fn check_escapes(text: &str, whole: &str) -> Result<(), String> {
-    reject(!has_valid_escapes(text.as_bytes()), || {
-        format!("has a % in `{whole}` that is not followed by two hexadecimal digits")
-    })
+fn bad_escape(whole: &str) -> String {
+    format!("has a % in `{whole}` that is not followed by two hexadecimal digits")
 }
 
 fn encode_into(bytes: &mut Vec<u8>, value: &[u8], outside: &'static AsciiSet) {

@@ -105,8 +105,7 @@ impl Redirects {
         }
         let first_name = names().next().unwrap_or_default();
         let lists = [self.exact.get(path), self.by_first_name.get(first_name), Some(&self.open)];
-        let mut indices = InOrder { lists: lists.map(|list| list.map_or(&[][..], Vec::as_slice)) };
-        indices.find_map(|index| {
+        in_order(lists.map(|list| list.map_or(&[][..], Vec::as_slice))).find_map(|index| {
             let line = self.lines.get(index).filter(|line| line.forced || !forced_only)?;
             line.answer(path, query)
         })
@@ -126,23 +125,15 @@ impl Redirects {
     }
 }
 
-/// Merges three ascending lists.
-struct InOrder<'a> {
-    lists: [&'a [usize]; 3],
-}
-
-impl Iterator for InOrder<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let least = self.lists.iter().filter_map(|list| list.first().copied()).min()?;
-        for list in &mut self.lists {
-            if let Some((_, rest)) = list.split_first().filter(|(first, _)| **first == least) {
-                *list = rest;
-            }
+/// Merges ascending lists.
+fn in_order<const N: usize>(mut lists: [&[usize]; N]) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let least = lists.iter().filter_map(|list| list.first().copied()).min()?;
+        for list in &mut lists {
+            *list = list.strip_prefix(&[least]).unwrap_or(list);
         }
         Some(least)
-    }
+    })
 }
 
 fn read_line(line: &[u8]) -> Result<Option<RedirectLine>, String> {

@@ -12,30 +12,18 @@ pub fn is_valid(id: &[u8]) -> bool {
 
 /// The trace id of a `traceparent`: 32 lower-case hexadecimal digits that are not all 0.
 pub fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
-    let (version, rest) = digits(traceparent, 2)?;
-    let (trace, rest) = digits(rest?, 32)?;
-    let (parent, rest) = digits(rest?, 16)?;
-    let (_flags, more) = digits(rest?, 2)?;
+    let mut fields = traceparent.split(|&byte| byte == b'-');
+    let is_digits = |text: &[u8]| text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut digits = |length| fields.next().filter(|field| field.len() == length && is_digits(field));
+    let (version, trace, parent, _flags) = (digits(2)?, digits(32)?, digits(16)?, digits(2)?);
     let is_of_version = match version {
         b"ff" => false,
-        b"00" => more.is_none(),
-        // A later version may have more headers.
+        b"00" => fields.next().is_none(),
+        // A later version may have more fields.
         _ => true,
     };
     let is_null = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
     (is_of_version && !is_null(trace) && !is_null(parent)).then_some(trace)
-}
-
-/// Splits off `length` hexadecimal digits. The rest follows a dash; `None` if the text ends.
-fn digits(text: &[u8], length: usize) -> Option<(&[u8], Option<&[u8]>)> {
-    let (digits, rest) = text.split_at_checked(length)?;
-    let is_hex = digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let rest = match rest {
-        [] => None,
-        [b'-', rest @ ..] => Some(rest),
-        _ => return None,
-    };
-    is_hex.then_some((digits, rest))
 }
 
 /// Maximum length of an accepted id.

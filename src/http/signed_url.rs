@@ -14,6 +14,7 @@ use percent_encoding::percent_encode;
 use sha2::Sha256;
 
 use super::method::ReadMethod;
+use super::named_enum::named_enum;
 use super::percent::OUTSIDE_VALUE;
 use crate::http::form_encoding::{decode, pairs};
 
@@ -49,21 +50,22 @@ pub struct SignedUrlQuery<'a> {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// Why a query with a signature is not a signed URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedUrlQueryError {
-    /// A parameter occurs twice.
-    Twice,
-    /// `expires` or `key` is missing.
-    Incomplete,
-    /// `expires` is not a decimal number of seconds.
-    Expires,
-    /// `client` is neither an address nor a network.
-    Client,
-    /// `sig` is not 32 bytes in base64url.
-    Signature,
-    /// It has an option that no signed URL allows: an archive, a digest, a format of a listing.
-    OptionNotAllowed,
+named_enum! {
+    /// Why a query with a signature is not a signed URL.
+    pub enum SignedUrlQueryError {
+        /// A parameter occurs twice.
+        Twice => "a parameter is there twice",
+        /// `expires` or `key` is missing.
+        Incomplete => "expires or key is missing",
+        /// `expires` is not a decimal number of seconds.
+        Expires => "expires is not a number of seconds",
+        /// `client` is neither an address nor a network.
+        Client => "client is not a network",
+        /// `sig` is not 32 bytes in base64url.
+        Signature => "sig is not a signature",
+        /// It has an option that no signed URL allows: an archive, a digest, a format of a listing.
+        OptionNotAllowed => "it has a parameter that no signature covers",
+    }
 }
 
 impl<'a> SignedUrlQuery<'a> {
@@ -178,10 +180,7 @@ fn put(text: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn mac(key: &[u8], url: &SignedUrl<'_>) -> Hmac<Sha256> {
     // HMAC takes keys of any length; only the trait's constructor is fallible.
-    let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
-        Ok(mac) => mac,
-        Err(_) => Hmac::new(&Default::default()),
-    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));
     mac.update(&url.text());
     mac
 }

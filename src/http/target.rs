@@ -111,16 +111,12 @@ impl<'a> SitePath<'a> {
     /// The path of the index file `name` in this directory. A `name` of several segments is resolved like a target but not
     /// decoded, and never climbs above the root.
     pub fn index(&self, name: &str) -> SitePath<'static> {
-        let mut bytes = Vec::with_capacity(self.as_bytes().len() + 1 + name.len());
-        bytes.extend_from_slice(self.as_bytes());
+        let mut names: Vec<&[u8]> = self.segments().collect();
         for segment in name.as_bytes().split(|&byte| byte == b'/' || byte == 0) {
             // A segment that would climb above the root is dropped.
-            let _ = push_segment(&mut bytes, |bytes| {
-                bytes.extend_from_slice(segment);
-                Ok(())
-            });
+            let _ = push_segment(&mut names, segment);
         }
-        SitePath::from_bytes(bytes)
+        SitePath::from_bytes(names.join(&b'/'))
     }
 
     /// The target of this path as a directory, for a Location header: percent-encoded, with a trailing slash and the query of
@@ -221,57 +217,36 @@ fn borrow_plain(relative: &[u8]) -> ParsedTarget<'_> {
 }
 
 fn resolve(relative: &[u8]) -> Result<ParsedTarget<'static>, TargetError> {
-    if !has_valid_escapes(relative) {
+    let decoded = decode(relative)?;
+    let mut names = Vec::new();
+    let mut wants_directory = true;
+    for segment in decoded.split(|&byte| byte == b'/') {
+        wants_directory = !push_segment(&mut names, segment)?;
+    }
+    Ok(ParsedTarget { path: SitePath::from_bytes(names.join(&b'/')), wants_directory })
+}
+
+/// Follows one segment from the directory that `names` lead to. Returns whether it is a name, and not empty, `.` or `..`.
+fn push_segment<'a>(names: &mut Vec<&'a [u8]>, segment: &'a [u8]) -> Result<bool, TargetError> {
+    match segment {
+        b"" | b"." => return Ok(false),
+        b".." => return names.pop().map(|_| false).ok_or(TargetError::Climbs),
+        name => names.push(name),
+    }
+    Ok(true)
+}
+
+/// Decodes a path once.
+pub(super) fn decode(path: &[u8]) -> Result<Vec<u8>, TargetError> {
+    if !has_valid_escapes(path) {
         return Err(TargetError::Escape);
     }
-    let mut bytes = Vec::with_capacity(relative.len());
-    let mut wants_directory = true;
-    for segment in relative.split(|&byte| byte == b'/') {
-        wants_directory = !push_segment(&mut bytes, |bytes| decode_segment(segment, bytes))?;
-    }
-    Ok(ParsedTarget { path: SitePath::from_bytes(bytes), wants_directory })
-}
-
-/// Appends one segment by `write`, then removes it if it is no name but empty, `.` or `..`. Dots are recognised after decoding.
-/// Returns whether it is a name, now the last of the path.
-fn push_segment(
-    bytes: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), TargetError>,
-) -> Result<bool, TargetError> {
-    let parent_end = bytes.len();
-    if parent_end > 0 {
-        bytes.push(b'/');
-    }
-    let start = bytes.len();
-    write(bytes)?;
-    match bytes.get(start..).unwrap_or_default() {
-        b"" | b"." => bytes.truncate(parent_end),
-        b".." => {
-            bytes.truncate(parent_end);
-            pop_segment(bytes)?;
-        }
-        _ => return Ok(true),
-    }
-    Ok(false)
-}
-
-fn pop_segment(bytes: &mut Vec<u8>) -> Result<(), TargetError> {
-    if bytes.is_empty() {
-        return Err(TargetError::Climbs);
-    }
-    let parent_end = bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    bytes.truncate(parent_end);
-    Ok(())
-}
-
-fn decode_segment(segment: &[u8], bytes: &mut Vec<u8>) -> Result<(), TargetError> {
-    let start = bytes.len();
-    bytes.extend(percent_decode(segment));
-    let decoded = bytes.get(start..).unwrap_or_default();
-    match memchr::memchr2(0, b'/', decoded).and_then(|at| decoded.get(at)) {
-        None => Ok(()),
-        Some(0) => Err(TargetError::Nul),
-        Some(_) => Err(TargetError::EncodedSlash),
+    let decoded: Vec<u8> = percent_decode(path).collect();
+    let slashes = |path| memchr::memchr_iter(b'/', path).count();
+    match decoded.contains(&0) {
+        true => Err(TargetError::Nul),
+        false if slashes(&decoded) != slashes(path) => Err(TargetError::EncodedSlash),
+        false => Ok(decoded),
     }
 }
 

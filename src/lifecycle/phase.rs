@@ -33,8 +33,10 @@ named_enum! {
 #[derive(Clone)]
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
-    is_drained: Arc<AtomicBool>,
-    is_succeeded: Arc<AtomicBool>,
+    /// An operator has made readiness checks fail, whatever the phase. Unlike a stop, that can be undone.
+    pub(crate) is_drained: Arc<AtomicBool>,
+    /// A successor has the listeners, or had them before this server closed.
+    pub(crate) is_succeeded: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
@@ -48,21 +50,6 @@ impl Lifecycle {
     /// The current phase.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
-    }
-
-    /// Whether an operator has made readiness checks fail, whatever the phase. Unlike a stop, that can be undone.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::Relaxed)
-    }
-
-    /// Makes readiness checks fail, or not any more. Returns whether that is a change.
-    pub(crate) fn set_drained(&self, is_drained: bool) -> bool {
-        self.is_drained.swap(is_drained, Ordering::Relaxed) != is_drained
-    }
-
-    /// Whether a successor has the listeners, or had them before this server closed.
-    pub(crate) fn is_succeeded(&self) -> bool {
-        self.is_succeeded.load(Ordering::Acquire)
     }
 
     /// Enters `phase`; does nothing if it was passed already.

@@ -53,7 +53,8 @@ pub(crate) struct Reloader {
     /// Fingerprint of the certificate files that were read last, if they are not usable.
     refused: Mutex<Option<[u8; 32]>>,
     turn: tokio::sync::Mutex<()>,
-    current: ArcSwap<ConfigInEffect>,
+    /// Everything in effect; settings that need a restart have their values since the start.
+    pub(crate) current: ArcSwap<ConfigInEffect>,
     /// Counts of configuration reloads.
     pub(crate) counts: Mutex<Reloads>,
 }
@@ -77,17 +78,6 @@ pub(crate) struct Reloads {
     pub(crate) last_success: u64,
 }
 
-impl Reloads {
-    fn record(&mut self, is_done: bool) {
-        if is_done {
-            self.done += 1;
-            self.last_success = unix_seconds();
-        } else {
-            self.failed += 1;
-        }
-    }
-}
-
 fn unix_seconds() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
@@ -95,7 +85,6 @@ fn unix_seconds() -> u64 {
 /// The configuration in effect, and what was made of it.
 #[derive(Clone)]
 pub(crate) struct ConfigInEffect {
-    pub(crate) config: Config,
     pub(crate) origins: ValueOrigins,
     /// Settings that were read and wait for a restart.
     pub(crate) postponed: Vec<PendingRestart>,
@@ -195,14 +184,9 @@ impl Reloader {
                 }
                 // Errors have been logged.
                 _ if is_configuration => drop(self.reload().await),
-                _ => drop(self.reload_redirects().await),
+                _ => self.reload_redirects().await,
             }
         }
-    }
-
-    /// Everything in effect; settings that need a restart have their values since the start.
-    pub(crate) fn current(&self) -> Arc<ConfigInEffect> {
-        self.current.load_full()
     }
 
     /// Reads the configuration again and applies what needs no restart. When it returns `Ok`, every new request is answered
@@ -216,25 +200,32 @@ impl Reloader {
         service_manager::reloading();
         let outcome = self.read_and_apply().await;
         service_manager::ready();
-        self.counts.lock().record(outcome.is_ok());
+        let mut counts = self.counts.lock();
+        if outcome.is_ok() {
+            counts.done += 1;
+            counts.last_success = unix_seconds();
+        } else {
+            counts.failed += 1;
+        }
         outcome.inspect_err(|error| error.log("the configuration"))
     }
 
     /// Reads the redirects again, as [`reload`](Self::reload) does.
-    async fn reload_redirects(&self) -> Result<(), ReloadError> {
+    async fn reload_redirects(&self) {
         let _turn = self.turn.lock().await;
-        let outcome = self.read_and_apply_redirects().await;
-        outcome.inspect_err(|error| error.log("_redirects"))
+        if let Err(error) = self.read_and_apply_redirects().await {
+            error.log("_redirects");
+        }
     }
 
     async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
-        let before = self.current();
-        let root = before.config.site.root.clone();
+        let before = self.current.load_full();
+        let root = before.view.config.site.root.clone();
         let redirects = self.blocking(move || redirects_of(&root)).await?;
         if redirects == before.view.redirects {
             return Ok(());
         }
-        log::info!("the redirects of {} have changed", before.config.site.root);
+        log::info!("the redirects of {} have changed", before.view.config.site.root);
         let view = SiteSettings { redirects, ..before.view.clone() };
         self.put_into_effect(ConfigInEffect { view, ..ConfigInEffect::clone(&before) }).await
     }
@@ -247,8 +238,8 @@ impl Reloader {
         loop {
             tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
             let _turn = self.turn.lock().await;
-            let current = self.current();
-            let found = self.disk.run(move || CertificateFiles::read(&current.config)).await;
+            let current = self.current.load_full();
+            let found = self.disk.run(move || CertificateFiles::read(&current.view.config)).await;
             let Ok(found) = found else { continue };
             let fingerprint = CertificateFiles::fingerprint(&found);
             if fingerprint == Some(tls.certificates().fingerprint) {
@@ -264,8 +255,8 @@ impl Reloader {
     }
 
     async fn read_and_apply(&self) -> Result<Reloaded, ReloadError> {
-        let before = self.current();
-        let (given, root) = (self.given.clone(), before.config.site.root.clone());
+        let before = self.current.load_full();
+        let (given, root) = (self.given.clone(), before.view.config.site.root.clone());
         let read = move || {
             let loaded = read_all(&given, &root)?;
             let found = CertificateFiles::read(&loaded.config);
@@ -273,9 +264,10 @@ impl Reloader {
         };
         let (loaded, found) = self.blocking(read).await?;
         let certificates = self.parse_certificates(found).await?;
-        let change = ConfigChange::between(&before.config, loaded.config.clone());
-        let limits = settle_beside(&before.limits, &change.config, &self.given.facts)?;
-        self.apply_access_log(&before.config, &change.config).await?;
+        let change = ConfigChange::between(&before.view.config, loaded.config.clone());
+        let config = Arc::new(change.config.clone());
+        let limits = settle_beside(&before.limits, &config, &self.given.facts)?;
+        self.apply_access_log(&before.view.config, &config).await?;
         let news = news(&change, &before, &loaded);
         if let Some(tls) = &self.targets.tls {
             replace_certificates(tls, certificates);
@@ -284,24 +276,19 @@ impl Reloader {
             key: setting.key,
             origin: loaded.origins.of(setting.key).to_string(),
             value: (setting.value)(&loaded.config),
-            until_then: (setting.value)(&before.config),
+            until_then: (setting.value)(&before.view.config),
         };
         let postponed: Vec<PendingRestart> = change.postponed.iter().map(pending).collect();
         let mut origins = loaded.origins.clone();
         for setting in &change.postponed {
             origins.set(setting.key, before.origins.of(setting.key).clone());
         }
-        let file_settings = FileSettings::of(&change.config, &limits);
-        let files = before.view.files.reconfigured(&file_settings, Rules::new(&change.config));
-        let next = ConfigInEffect {
-            config: change.config.clone(),
-            origins,
-            postponed: postponed.clone(),
-            limits,
-            view: before.view.reconfigured(Arc::new(change.config.clone()), &loaded, files),
-        };
+        // Caches and counters stay.
+        let files = before.view.files.reconfigured(&FileSettings::of(&config, &limits), Rules::new(&config));
+        let view = before.view.reconfigured(config, &loaded, files);
+        let next = ConfigInEffect { origins, postponed: postponed.clone(), limits, view };
         let outcome = self.put_into_effect(next).await;
-        if !logger::is_same(&change.config, &before.config) {
+        if !logger::is_same(&change.config, &before.view.config) {
             logger::change(&change.config);
         }
         match &outcome {
@@ -339,9 +326,9 @@ impl Reloader {
     /// Makes `next` the configuration in effect, and waits until the workers have applied it, at most [`UPDATE_TIMEOUT`].
     async fn put_into_effect(&self, next: ConfigInEffect) -> Result<(), ReloadError> {
         let ReloadTargets { limits, warmup, workers, .. } = &self.targets;
-        limits.apply(&next.config);
+        limits.apply(&next.view.config);
         limits.connections.set_max(next.limits.max_connections);
-        let (files, dotfiles) = (next.view.files.clone(), next.config.site.dotfiles);
+        let (files, dotfiles) = (next.view.files.clone(), next.view.config.site.dotfiles);
         warmup.target.store(Arc::new(WarmupTarget { files, dotfiles }));
         let view = next.view.clone();
         self.current.store(Arc::new(next));
@@ -356,7 +343,7 @@ impl Reloader {
         job: impl FnOnce() -> Result<T, ConfigErrors> + Send + 'static,
     ) -> Result<T, ConfigErrors> {
         // The panic hook has logged the panic.
-        let panicked = |_| Err(ConfigError::Conflict("it could not be read".to_owned()).into());
+        let panicked = |_| Err(vec![ConfigError::Conflict("it could not be read".to_owned())].into());
         self.disk.run(job).await.unwrap_or_else(panicked)
     }
 }
@@ -371,7 +358,7 @@ fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, Conf
 }
 
 fn conflict(error: io::Error) -> ConfigErrors {
-    ConfigError::Conflict(error.to_string()).into()
+    vec![ConfigError::Conflict(error.to_string())].into()
 }
 
 fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
@@ -397,7 +384,7 @@ fn settle_beside(
 
 /// What a reload changes, as text.
 fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -> String {
-    let mut changes = vec![change.describe(&before.config)];
+    let mut changes = vec![change.describe(&before.view.config)];
     if loaded.redirects != before.view.redirects {
         changes.push("redirects".to_owned());
     }

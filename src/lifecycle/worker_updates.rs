@@ -1,6 +1,5 @@
 //! Sends new settings to the workers and waits until they have applied them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,16 +7,11 @@ use tokio::time::Instant;
 
 /// Sends updates to all workers.
 ///
-/// Each worker has one place for an update: a newer one replaces one that its worker has not come to yet.
+/// There is one place for an update: a newer one replaces one that a worker has not come to yet.
 pub(crate) struct WorkerUpdates<T> {
-    workers: Vec<UpdateSender<T>>,
-    sent: AtomicU64,
-}
-
-struct UpdateSender<T> {
     newest: watch::Sender<Option<Update<T>>>,
-    /// Number of the update that the worker applied last; 0 before the first.
-    applied: watch::Receiver<u64>,
+    /// For each worker, the number of the update that it applied last; 0 before the first.
+    applied: Vec<watch::Receiver<u64>>,
 }
 
 /// One worker's end: receives the updates that it has to apply.
@@ -27,7 +21,7 @@ pub(crate) struct UpdateReceiver<T> {
 }
 
 #[derive(Clone)]
-struct Update<T> {
+pub(crate) struct Update<T> {
     number: u64,
     sent: Instant,
     value: T,
@@ -36,34 +30,36 @@ struct Update<T> {
 impl<T: Clone> WorkerUpdates<T> {
     /// Creates the channels to `workers` workers.
     pub(crate) fn new(workers: usize) -> (Self, Vec<UpdateReceiver<T>>) {
+        let newest = watch::Sender::new(None);
         let channels = (0..workers).map(|_| {
-            let ((newest, next), (applied, last)) = (watch::channel(None), watch::channel(0));
-            (UpdateSender { newest, applied: last }, UpdateReceiver { newest: next, applied })
+            let (applied, last) = watch::channel(0);
+            (last, UpdateReceiver { newest: newest.subscribe(), applied })
         });
-        let (workers, receivers) = channels.unzip();
-        (Self { workers, sent: AtomicU64::new(0) }, receivers)
+        let (applied, receivers) = channels.unzip();
+        (Self { newest, applied }, receivers)
     }
 
     /// Sends `value` to every worker and waits until each has applied it, for `within` in total. Returns a sentence for each
     /// worker that has not: its task has ended, or its event loop does not turn, and it applies the newest update when it does.
     pub(crate) async fn send(&self, value: T, within: Duration) -> Vec<String> {
-        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
-        let sent = Instant::now();
-        for worker in &self.workers {
-            worker.newest.send_replace(Some(Update { number, sent, value: value.clone() }));
-        }
+        let (mut number, sent) = (1, Instant::now());
+        self.newest.send_modify(|newest| {
+            number += newest.as_ref().map_or(0, |before| before.number);
+            *newest = Some(Update { number, sent, value });
+        });
         let mut failures = Vec::new();
-        for (index, worker) in self.workers.iter().enumerate() {
-            let (mut applied, worker) = (worker.applied.clone(), index + 1);
+        for (worker, applied) in (1..).zip(&self.applied) {
+            let mut applied = applied.clone();
             let is_applied = applied.wait_for(|applied| *applied >= number);
-            match tokio::time::timeout_at(sent + within, is_applied).await {
-                Ok(Ok(_)) => {}
+            failures.extend(match tokio::time::timeout_at(sent + within, is_applied).await {
+                Ok(Ok(_)) => None,
                 Ok(Err(_)) => {
-                    failures.push(format!("worker {worker} has ended and cannot take the new configuration"));
+                    Some(format!("worker {worker} has ended and cannot take the new configuration"))
                 }
-                Err(_) => failures
-                    .push(format!("worker {worker} did not take the new configuration within {within:?}")),
-            }
+                Err(_) => {
+                    Some(format!("worker {worker} did not take the new configuration within {within:?}"))
+                }
+            });
         }
         failures
     }

@@ -4,13 +4,8 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::config::RequestRate;
 use crate::http::client_key::ClientKey;
 use crate::sys::gcra::{AtomicGcra, Quota, SECOND};
-
-/// Wrong attempts that a client may make: a burst as large as the rate's number, then one each period.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptRate(Quota);
 
 /// A client's wrong attempts. Right ones cost nothing, so the limit is checked first and charged afterwards.
 #[derive(Debug, Default)]
@@ -20,19 +15,9 @@ pub(crate) struct FailedAttempts(AtomicGcra);
 /// is restored first is forgotten.
 #[derive(Debug)]
 pub(crate) struct FailedAttemptTable {
-    rate: AttemptRate,
+    /// Wrong attempts that a client may make.
+    quota: Quota,
     clients: Mutex<HashMap<ClientKey, FailedAttempts>>,
-}
-
-impl AttemptRate {
-    /// `burst` attempts at once, then one each `period` seconds.
-    pub(crate) const fn one_each(period: u64, burst: u64) -> Self {
-        Self(Quota::new(period * SECOND, burst))
-    }
-
-    pub(crate) fn new(rate: RequestRate) -> Self {
-        Self(Quota::per(rate.span, rate.requests(), rate.requests()))
-    }
 }
 
 impl FailedAttempts {
@@ -43,14 +28,14 @@ impl FailedAttempts {
     }
 
     /// Counts a wrong attempt. Several under way at once delay the next one by one period at most.
-    pub(crate) fn count_wrong(&self, rate: AttemptRate, now: u64) {
-        self.0.update(|gcra| gcra.charge_one(now, rate.0));
+    pub(crate) fn count_wrong(&self, quota: Quota, now: u64) {
+        self.0.update(|gcra| gcra.charge_one(now, quota));
     }
 }
 
 impl FailedAttemptTable {
-    pub(crate) fn new(rate: AttemptRate) -> Self {
-        Self { rate, clients: Mutex::default() }
+    pub(crate) fn new(quota: Quota) -> Self {
+        Self { quota, clients: Mutex::default() }
     }
 
     /// Whole seconds from `now` until another attempt of `client` may be made; `None`: it may be made now.
@@ -62,14 +47,14 @@ impl FailedAttemptTable {
     pub(crate) fn count_wrong(&self, client: ClientKey, now: u64) {
         let mut clients = self.clients.lock();
         if clients.len() >= CLIENTS_MAX {
-            let quota = self.rate.0;
+            let quota = self.quota;
             clients.retain(|_, attempts| attempts.0.load().left(now, quota) < quota.burst);
         }
         if clients.len() >= CLIENTS_MAX {
             let first = clients.iter().min_by_key(|(_, attempts)| attempts.0.load()).map(|(key, _)| *key);
             first.map(|key| clients.remove(&key));
         }
-        clients.entry(client).or_default().count_wrong(self.rate, now);
+        clients.entry(client).or_default().count_wrong(self.quota, now);
     }
 
     /// Forgets the wrong attempts of `client`, because it made a right one.
@@ -83,12 +68,18 @@ const CLIENTS_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RequestRate;
 
     const NOW: u64 = u64::MAX / 3;
 
+    fn quota(rate: &str) -> Quota {
+        let rate: RequestRate = rate.parse().unwrap();
+        Quota::per(rate.span, rate.requests(), rate.requests())
+    }
+
     #[test]
     fn a_burst_of_wrong_attempts_is_allowed_and_then_one_each_period() {
-        let rate = AttemptRate::new("30/m".parse().unwrap());
+        let rate = quota("30/m");
         let (attempts, at) = (FailedAttempts::default(), |seconds| NOW + seconds * SECOND);
         for number in 0..30 {
             assert_eq!(attempts.wait(at(100)), None, "{number}");
@@ -104,7 +95,7 @@ mod tests {
 
     #[test]
     fn concurrent_wrong_attempts_delay_the_next_by_one_period() {
-        let rate = AttemptRate::new("2/h".parse().unwrap());
+        let rate = quota("2/h");
         let (attempts, now) = (FailedAttempts::default(), NOW);
         (0..100).for_each(|_| attempts.count_wrong(rate, now));
         assert_eq!(attempts.wait(now), Some(1800));
@@ -112,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_table_limits_each_client_by_itself_until_it_is_right() {
-        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let table = FailedAttemptTable::new(Quota::new(6 * SECOND, 10));
         let (one, other) = (ClientKey::V4(1), ClientKey::V4(2));
         for _ in 0..10 {
             assert_eq!(table.wait(one, NOW), None);
@@ -130,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_keeps_the_clients_with_most_wrong_attempts() {
-        let table = FailedAttemptTable::new(AttemptRate::one_each(6, 10));
+        let table = FailedAttemptTable::new(Quota::new(6 * SECOND, 10));
         let worst = ClientKey::V6(1);
         (0..20).for_each(|_| table.count_wrong(worst, NOW));
         (0..3 * CLIENTS_MAX as u32).for_each(|client| table.count_wrong(ClientKey::V4(client), NOW));

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -45,7 +46,7 @@ pub(crate) async fn accept<S: AppService>(
     lifecycle.reached(begins).await;
     let closing = async {
         lifecycle.reached(Phase::Draining).await;
-        if !lifecycle.is_succeeded() {
+        if !lifecycle.is_succeeded.load(Ordering::Acquire) {
             // Connections that the kernel holds back until their request arrives would be reset with the listener.
             let _ = defer_accept(queue.get_ref(), 0);
             tokio::time::sleep(DEFERRED_GRACE).await;

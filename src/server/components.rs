@@ -62,7 +62,7 @@ impl Components {
         let root = Root::open_on(storage, config.site.root.as_path(), config.site.symlinks)?;
         let files = Files::new(root, &FileSettings::of(config, limits), Rules::new(config))?;
         files.try_probe().await;
-        log::info!("memory: {} MiB {}", limits.memory_bytes >> 20, limits.memory_source.name());
+        log::info!("memory: {} MiB {}", limits.memory.bytes >> 20, limits.memory.source.name());
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
@@ -87,7 +87,6 @@ impl Components {
             workers,
         };
         let in_effect = ConfigInEffect {
-            config: config.clone(),
             origins: loaded.origins.clone(),
             postponed: Vec::new(),
             limits: *limits,

@@ -167,7 +167,7 @@ impl Server {
             self.workers.abandon()
         } else {
             service_manager::stopping();
-            self.workers.stop(&self.components.reloader.current().config, &mut stops).await
+            self.workers.stop(&self.components.reloader.current.load().view.config, &mut stops).await
         };
         self.admin.into_iter().for_each(Admin::stop);
         ServerExit { cut }
@@ -245,7 +245,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         service_manager::stopping();
-        let cut = self.workers.stop(&self.components.reloader.current().config, &mut stops).await;
+        let cut = self.workers.stop(&self.components.reloader.current.load().view.config, &mut stops).await;
         let _ = saving.await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
@@ -257,7 +257,7 @@ impl Server {
         drop(self.offer);
         log::info!("{} has taken over", successor.channel.peer);
         self.admin.iter().for_each(Admin::close);
-        let cut = self.workers.retire(&self.components.reloader.current().config, &mut stops).await;
+        let cut = self.workers.retire(&self.components.reloader.current.load().view.config, &mut stops).await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;

@@ -30,13 +30,13 @@ pub(crate) fn choose(
     let Some(variants) = &asset.variants else {
         return if accepted.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
     };
-    let choice = accepted.choose(variants.available());
+    let choice = accepted.choose(|encoding| variants.is_available(encoding));
     // A download goes on best in the encoding in which it began: ranges start none, unless there is no other.
     let may_begin = !headers.has_range() || accepted.refuses_identity();
-    let wanted = accepted.best(variants.possible()).filter(|_| may_begin);
+    let wanted = accepted.best(|encoding| variants.is_possible(encoding)).filter(|_| may_begin);
     if let Some(wanted) = wanted
         && choice != EncodingChoice::Encoded(wanted)
-        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.with_sidecars().has(encoding))
+        && !matches!(choice, EncodingChoice::Encoded(encoding) if variants.sidecar(encoding).is_some())
     {
         files.start_encoding(asset, wanted);
     }
@@ -97,11 +97,7 @@ pub(crate) async fn open(
     if asset.is_on_heap() {
         return Ok(None);
     }
-    let handle = match files.open_handle(asset) {
-        Some(handle) => Some(handle),
-        None => files.handle(asset).await?,
-    };
-    match handle {
+    match files.handle(asset).await? {
         Some(handle) if !handle.is_unchanged().unwrap_or(false) => Err(Unavailable::Changed),
         None if is_copied(request) => Err(Unavailable::Busy),
         handle => Ok(handle),
@@ -115,7 +111,9 @@ fn is_copied(request: &HttpRequest) -> bool {
 /// True if the same request may soon be answered in another encoding: then a date does not identify the bytes.
 fn may_differ(asset: &Asset, headers: &RequestHeaders<'_>) -> bool {
     match (&headers.encodings, &asset.variants) {
-        (Some(accepted), Some(variants)) => accepted.best(variants.possible()).is_some(),
+        (Some(accepted), Some(variants)) => {
+            accepted.best(|encoding| variants.is_possible(encoding)).is_some()
+        }
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::metric::{Series, Value};
 use crate::admin::readings::Readings;
-use crate::files::{CacheCounts, Fault, WorkCounts};
+use crate::files::{CacheCounts, Fault, Files, WorkCounts};
 use crate::lifecycle::phase::Phase;
 use crate::telemetry::metrics::kind::{ExchangeKind, ExchangeOutcome, PathLookup, SendPath, StatusClass};
 
@@ -38,10 +38,10 @@ pub(super) fn sent_bytes(now: &Readings) -> Vec<Series<'_>> {
 }
 
 pub(super) fn faults(now: &Readings) -> Vec<Series<'_>> {
-    let faults = now.server.files.loader.faults.counts();
+    let counts = &now.server.files.loader.faults.counts;
     let count = |fault: Fault| {
         let name = fault.name();
-        Series::new(faults.of(fault)).label("kind", name).status(format!("faults.{name}"))
+        Series::new(&counts[fault as usize]).label("kind", name).status(format!("faults.{name}"))
     };
     Fault::ALL.map(count).into()
 }
@@ -57,11 +57,13 @@ pub(super) fn caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> 
 
 /// One series per cache that all workers share. Hits of the path caches also count for the cache that holds the file.
 pub(super) fn shared_caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> Vec<Series<'a>> {
-    let (files, found) = (&now.files, |kind: PathLookup| now.totals.path_lookups[kind as usize].get());
+    let Files { loader, shared } = &now.server.files;
+    let found = |kind: PathLookup| now.totals.path_lookups[kind as usize].get();
     let with_hits = |cache: CacheCounts, hits| CacheCounts { hits: cache.hits + hits, ..cache };
-    let heap = with_hits(files.heap_cache, found(PathLookup::Heap));
-    let mapped = with_hits(files.mapped_cache, found(PathLookup::Mapped));
-    [("names", files.name_cache), ("heap", heap), ("mapped", mapped), ("digests", files.digest_cache)]
+    let heap = with_hits(shared.assets.heap.counts(), found(PathLookup::Heap));
+    let mapped = with_hits(shared.assets.mapped.counts(), found(PathLookup::Mapped));
+    let (names, digests) = (shared.names.cache.counts(), loader.tags.digests.counts());
+    [("names", names), ("heap", heap), ("mapped", mapped), ("digests", digests)]
         .map(|(cache, counts)| Series::new(number(&counts)).label("cache", cache))
         .into()
 }
@@ -71,10 +73,7 @@ pub(super) fn background_results(now: &Readings) -> Vec<Series<'_>> {
         [("done", counts.done), ("useless", counts.useless), ("failed", counts.failed)]
             .map(|(result, count)| Series::new(count).label("work", work).label("result", result))
     };
-    [("digest", now.files.digesting), ("compress", now.files.compressing)]
-        .into_iter()
-        .flat_map(results)
-        .collect()
+    [("digest", now.digesting), ("compress", now.compressing)].into_iter().flat_map(results).collect()
 }
 
 /// When certificates expire: one series each on `/metrics`, one list on `/status`.

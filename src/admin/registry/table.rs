@@ -11,6 +11,7 @@ use super::families::{
 use super::metric::{Metric, MetricKind, Series, limit_of};
 use crate::admin::readings::Readings;
 use crate::config::RequestRate;
+use crate::files::residency;
 use crate::lifecycle::handover;
 use crate::limits::requests::LimitExceeded;
 use crate::telemetry::metrics::kind::{ExchangeOutcome, ProtocolViolation, RejectedHead};
@@ -47,7 +48,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "phase" => now.server.lifecycle.phase().name();
     Gauge "pagecast_phase" "1 for the current phase, 0 for all others.": .. phases(now);
     Gauge "pagecast_drained" "1 while an operator has drained the server.":
-        "is_drained" => now.server.lifecycle.is_drained();
+        "is_drained" => now.server.lifecycle.is_drained.load(Relaxed);
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
     Gauge "pagecast_root_sound" "1 while the document root can be read.":
         => now.server.files.shared.root_monitor.is_sound();
@@ -60,7 +61,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "reloads.last_success" => now.reloads.last_success;
     Gauge "pagecast_taken_over" "1 if the listeners were taken over from a predecessor.":
         => now.server.is_successor;
-    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.": => handover::failures();
+    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.":
+        => handover::FAILURES.load(Relaxed);
     Gauge "pagecast_warm_files" "Files that the latest warm-up has to read.": "warming.of" => now.warming.of;
     Gauge "pagecast_warm_files_done" "Files of pagecast_warm_files that are finished.":
         "warming.done" => now.warming.done;
@@ -152,9 +154,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
             => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
-            => now.server.site.directories.for_client.refused(),
-        [limit = "handles"] => now.files.handle_timeouts,
-        [limit = "disk_timeout"] => now.files.disk_timeouts,
+            => &now.server.site.directories.for_client.refused,
+        [limit = "handles"] => &now.server.files.loader.handles.timeouts,
+        [limit = "disk_timeout"] => &now.server.files.shared.disk_timeouts,
         [limit = "head_bytes"] problem "refused.head_bytes"
             => &now.totals.rejected_heads[RejectedHead::TooLarge as usize],
         [limit = "head_timeout"] problem "refused.head_timeout"
@@ -212,30 +214,32 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         .. shared_caches(now, |cache| cache.evictions);
     Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
     Gauge "pagecast_names" "Remembered names.":
-        "names" => now.files.name_cache.entries, max now.config.caches.names.get();
+        "names" => now.server.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
     Gauge "pagecast_digests" "Remembered checksums.":
-        "digests" => now.files.digest_cache.entries, max now.config.integrity.digests.get();
+        "digests"
+            => now.server.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
-        "heap_bytes" => now.files.heap_bytes, max now.limits.heap_bytes;
+        "heap_bytes" => now.server.files.shared.assets.heap.weighted_size(), max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
-        "mapped_bytes" => now.files.mapped_bytes, max now.limits.cache_bytes;
+        "mapped_bytes" => now.server.files.shared.assets.mapped_bytes(), max now.limits.cache_bytes;
     Gauge "pagecast_mappings" "Mapped files.":
-        "mappings" => now.files.mapped_cache.entries, max now.limits.mappings;
+        "mappings" => now.server.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
-        "unmapping.bytes" => now.files.unmapping_bytes;
+        "unmapping.bytes" => now.server.files.loader.unmapper.waiting_bytes();
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
-        "unmapping.in_place" => now.files.unmapped_in_place;
+        "unmapping.in_place" => &now.server.files.loader.unmapper.in_place;
 
     // Handles and directories
     Gauge "pagecast_handles" "Open files of the site.":
-        "handles" => now.files.handles, max now.limits.handles;
+        "handles" => now.server.files.loader.handles.in_use(), max now.limits.handles;
     Counter "pagecast_handle_waits" "Requests that waited for a handle.":
-        "handles.waits" => now.files.handle_waits;
+        "handles.waits" => &now.server.files.loader.handles.waits;
     Counter "pagecast_handle_timeouts" "Requests that got no handle in time.":
-        "handles.timeouts" problem "timeouts.handles" => now.files.handle_timeouts;
-    Counter "pagecast_handles_opened" "Files opened for sending.": => now.files.handles_opened;
+        "handles.timeouts" problem "timeouts.handles" => &now.server.files.loader.handles.timeouts;
+    Counter "pagecast_handles_opened" "Files opened for sending.":
+        => &now.server.files.loader.handles.turnover.opened;
     Counter "pagecast_handles_closed" "Files opened for sending that were closed again.":
-        => now.files.handles_closed;
+        => &now.server.files.loader.handles.turnover.closed;
     Gauge "pagecast_directories" "Listings and archives under way.":
         "directories" => now.directories(), max now.limits.directories;
 
@@ -246,29 +250,29 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread.":
         => now.server.files.shared.reads.durations();
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device.":
-        "reads.running" => now.files.reads.running;
+        "reads.running" => now.reads.running;
     Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running.":
         => now.config.sending.populate_threads.get();
     Gauge "pagecast_reads_waiting" "Cold reads that wait for a thread.":
-        "reads.waiting" => now.files.reads.waiting;
-    Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.files.reads.made;
+        "reads.waiting" => now.reads.waiting;
+    Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.reads.made;
     Counter "pagecast_reads_shared" "Responses that shared the cold read of another response.":
-        "reads.shared" => now.files.reads.shared;
+        "reads.shared" => now.reads.shared;
     Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more.":
-        "reads.dropped" => now.files.reads.dropped;
+        "reads.dropped" => now.reads.dropped;
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time.":
-        "reads.timeouts" problem "timeouts.disk" => now.files.disk_timeouts;
+        "reads.timeouts" problem "timeouts.disk" => &now.server.files.shared.disk_timeouts;
     Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency.":
-        "unanswered_probes" => now.files.unanswered_probes;
+        "unanswered_probes" => residency::UNANSWERED.load(Relaxed);
     Counter "pagecast_faults" "Faults of files and disks, by kind.": .. faults(now);
 
     // Background work
     Counter "pagecast_background_jobs_ended" "Finished checksums and compressions, by result.":
         .. background_results(now);
     Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run.":
-        [work = "digest"] => now.files.digesting.under_way, max now.files.digesting.places,
-        [work = "compress"] => now.files.compressing.under_way, max now.files.compressing.places;
-    Hidden: "background" => now.files.digesting.under_way + now.files.compressing.under_way;
+        [work = "digest"] => now.digesting.under_way, max now.digesting.places,
+        [work = "compress"] => now.compressing.under_way, max now.compressing.places;
+    Hidden: "background" => now.digesting.under_way + now.compressing.under_way;
 
     // TLS; absent without TLS
     Counter "pagecast_tls_handshakes" "Finished TLS handshakes.":
@@ -318,9 +322,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_memory_bytes" "The process's own memory: heap and stacks, without pages of files.":
         => now.process.map(|process| process.anonymous_bytes + process.shared_bytes);
     Gauge "pagecast_memory_bytes_limit" "Limit of pagecast_memory_bytes.":
-        "memory.bytes" => now.limits.memory_bytes;
+        "memory.bytes" => now.limits.memory.bytes;
     Hidden:
-        "memory.source" => now.limits.memory_source.name(),
+        "memory.source" => now.limits.memory.source.name(),
         "process" => now.process.is_none().then_some(serde_json::Value::Null);
     Gauge "process_resident_memory_bytes" "Resident memory, pages of files included.":
         "process.resident_bytes" => now.process.map(|process| process.resident_bytes);

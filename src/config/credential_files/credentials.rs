@@ -97,16 +97,15 @@ impl FileReading<'_> {
         parse: impl Fn(&str) -> Result<T, Vec<LineError>>,
     ) -> Arc<T> {
         let Some(path) = file.given().map(OwnPath::as_path) else { return Arc::default() };
-        let text = self.text(path).map_err(|reason| vec![(None, reason)]);
-        let parsed = text.and_then(|text| {
-            parse(&text)
-                .map_err(|lines| lines.into_iter().map(|(line, reason)| (Some(line), reason)).collect())
-        });
-        let report = |(line, reason)| ConfigError::File { path: path.into(), line, reason };
-        parsed.map(Arc::new).unwrap_or_else(|faults: Vec<_>| {
-            self.errors.extend(faults.into_iter().map(report));
-            Arc::default()
-        })
+        let error = |line, reason| ConfigError::File { path: path.into(), line, reason };
+        match self.text(path).map(|text| parse(&text)) {
+            Ok(Ok(parsed)) => return Arc::new(parsed),
+            Ok(Err(lines)) => {
+                self.errors.extend(lines.into_iter().map(|(line, reason)| error(Some(line), reason)));
+            }
+            Err(reason) => self.errors.push(error(None, reason)),
+        }
+        Arc::default()
     }
 
     fn text(&mut self, path: &Path) -> Result<String, String> {
@@ -115,13 +114,12 @@ impl FileReading<'_> {
         if private.bytes.len() > BYTES_MAX {
             return Err(format!("the file is larger than {BYTES_MAX} bytes"));
         }
+        let file = path.display();
         if private.is_exposed {
-            self.warnings
-                .push(format!("{}: every user of this machine can read it (chmod o-r)", path.display()));
+            self.warnings.push(format!("{file}: every user of this machine can read it (chmod o-r)"));
         }
         if self.disk.is_within(path, self.root) {
-            self.warnings
-                .push(format!("{}: it is inside the document root and could be served", path.display()));
+            self.warnings.push(format!("{file}: it is inside the document root and could be served"));
         }
         String::from_utf8(private.bytes).map_err(|_| "the file is not UTF-8".to_owned())
     }

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use argon2::password_hash::PasswordVerifier;
-use argon2::password_hash::phc;
+use argon2::password_hash::{PasswordVerifier, phc};
 use argon2::{Argon2, Params};
 
 use super::lines::{self, LineError};

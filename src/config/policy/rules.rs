@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header::HeaderName};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
@@ -16,7 +16,6 @@ use crate::http::cors::{AllowedOrigins, CorsPolicy};
 use crate::http::digest::Algorithm;
 use crate::http::encoding::Encoding;
 use crate::http::target::SitePath;
-use actix_web::http::header::HeaderName;
 
 /// The rules of a site, and its defaults.
 pub struct Rules {
@@ -118,7 +117,7 @@ impl PathPolicy {
             }
         }
         let cors_to = lines.len();
-        for (name, value) in effects.headers.as_slice() {
+        for (name, value) in &effects.headers.0 {
             if effects.closed().is_none() || !is_for_shared_caches(name) {
                 put(&mut lines, name.as_str(), value.as_str());
             }

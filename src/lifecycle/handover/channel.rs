@@ -113,12 +113,11 @@ fn receive_some(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [IoSliceMut::new(bytes)];
     let received = retry_on_intr(|| recvmsg(stream, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC))?;
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let descriptors = rights.flatten().collect();
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::other("a descriptor was lost: this process can open no more files"));
     }

@@ -7,7 +7,9 @@ use log::Level;
 use super::inherited::ActivatedSockets;
 use super::message::Role;
 use super::predecessor::Predecessor;
-use crate::config::{Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, unguarded};
+use crate::config::{
+    Address, Config, LoadedConfig, ResolvedLimits, Toggle, ValueOrigin, admin_without_token,
+};
 use crate::lifecycle::handover::upgrade_socket::UpgradePath;
 use crate::net::listener::{BoundAddress, Scheme, bind};
 
@@ -50,21 +52,16 @@ impl Listeners {
             log::warn!("inherited sockets are ignored: the predecessor's are used");
         }
         let mut listeners = Self::open(predecessor, activated, config, limits)?;
-        listeners.check_admin(config)?;
+        let is_open =
+            |bound: &&BoundAddress| !bound.is_local() && config.listening.admin_token == Toggle::Off;
+        // An inherited socket may be bound to another address than the configured one.
+        if let Some(bound) = listeners.admin.as_ref().filter(is_open) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, admin_without_token(&bound.url)));
+        }
         let upgrade = config.continuity.upgrade_socket.given();
         listeners.upgrade = upgrade.map(|path| UpgradePath::prepare(path.as_path(), from)).transpose()?;
         listeners.log_ignored_addresses(loaded);
         Ok(listeners)
-    }
-
-    /// An inherited socket may be bound to another address than the configured one.
-    fn check_admin(&self, config: &Config) -> io::Result<()> {
-        let is_open =
-            |bound: &&BoundAddress| !bound.is_local() && config.listening.admin_token == Toggle::Off;
-        match self.admin.as_ref().filter(is_open) {
-            Some(bound) => Err(io::Error::new(io::ErrorKind::InvalidInput, unguarded(&bound.url))),
-            None => Ok(()),
-        }
     }
 
     /// Whether a listener is for TLS.
@@ -93,9 +90,12 @@ impl Listeners {
                 admin: predecessor.take_managed(Role::Admin, false)?.pop(),
             },
         };
-        let mut take = |address: &Address, scheme, defers| match &mut predecessor {
-            Some(predecessor) => predecessor.take(address, scheme, defers),
-            None => Ok(None),
+        let mut open = |address: &Address, scheme, copies, others: &[Address], defers| {
+            let taken = match &mut predecessor {
+                Some(predecessor) => predecessor.take(address, scheme, defers)?,
+                None => None,
+            };
+            taken.map_or_else(|| bind(address, scheme, copies, others, defers), Ok)
         };
         let (plain, tls) = (config.plain_http_addresses(), config.tls_addresses());
         let all = [plain, tls].concat();
@@ -104,17 +104,11 @@ impl Listeners {
         let tls = if has_tls { &[] } else { tls };
         for (addresses, scheme) in [(plain, Scheme::Http), (tls, Scheme::Https)] {
             for address in addresses {
-                traffic.push(match take(address, scheme, defers)? {
-                    Some(taken) => taken,
-                    None => bind(address, scheme, limits.workers, &all, defers)?,
-                });
+                traffic.push(open(address, scheme, limits.workers, &all, defers)?);
             }
         }
         if let (None, Toggle::Given(address)) = (&admin, &config.listening.admin_listen) {
-            admin = Some(match take(address, Scheme::Http, false)? {
-                Some(taken) => taken,
-                None => bind(address, Scheme::Http, 1, &[], false)?,
-            });
+            admin = Some(open(address, Scheme::Http, 1, &[], false)?);
         }
         predecessor.iter_mut().for_each(Predecessor::drop_remaining);
         Ok(Self { traffic, admin, predecessor, upgrade: None })
@@ -124,15 +118,14 @@ impl Listeners {
     fn log_ignored_addresses(&self, LoadedConfig { config, origins, .. }: &LoadedConfig) {
         let is_managed = |bound: &BoundAddress| bound.configured.is_none();
         let is_managed_tls = |bound: &BoundAddress| is_managed(bound) && bound.scheme == Scheme::Https;
+        let (has_managed, has_managed_tls) =
+            (self.traffic.iter().any(is_managed), self.traffic.iter().any(is_managed_tls));
+        let has_managed_admin = self.admin.as_ref().is_some_and(is_managed);
+        let (listening, tls) = (&config.listening, &config.tls);
         let settings: [(&str, Level, bool, &dyn fmt::Display); 3] = [
-            ("listen", Level::Warn, self.traffic.iter().any(is_managed), &config.listening.listen),
-            ("tls_listen", Level::Info, self.traffic.iter().any(is_managed_tls), &config.tls.tls_listen),
-            (
-                "admin_listen",
-                Level::Warn,
-                self.admin.as_ref().is_some_and(is_managed),
-                &config.listening.admin_listen,
-            ),
+            ("listen", Level::Warn, has_managed, &listening.listen),
+            ("tls_listen", Level::Info, has_managed_tls, &tls.tls_listen),
+            ("admin_listen", Level::Warn, has_managed_admin, &listening.admin_listen),
         ];
         for (key, level, is_replaced, value) in settings {
             if is_replaced && !matches!(origins.of(key), ValueOrigin::Default) {

@@ -29,6 +29,6 @@ mod upgrade_socket;
 
 pub(crate) use inherited::ActivatedSockets;
 pub use listeners::Listeners;
-pub(crate) use offer::{SocketOffer, Successor, failures, log_failed_handover};
+pub(crate) use offer::{FAILURES, SocketOffer, Successor, log_failed_handover};
 pub(crate) use predecessor::Predecessor;
 pub(crate) use upgrade_socket::{UpgradePath, UpgradeSocket};

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,16 +20,10 @@ use crate::sys::backoff::Backoff;
 ///
 /// Decision: docs/decisions/032-handover-of-sockets.md.
 pub(crate) struct SocketOffer {
-    sockets: Vec<Offered>,
+    sockets: Vec<(Description, Listener)>,
     watchdog: Option<Duration>,
     /// Whether a successor has them and is starting.
     is_with_successor: Cell<bool>,
-}
-
-struct Offered {
-    description: Description,
-    socket: Arc<OwnedFd>,
-    path: Option<Arc<SocketPath>>,
 }
 
 /// A successor that is ready and waits for the sockets to become its own.
@@ -47,7 +41,13 @@ impl SocketOffer {
     ) -> Self {
         let traffic = traffic.iter().map(|bound| (Role::Traffic, bound));
         let all = traffic.chain(admin.map(|bound| (Role::Admin, bound)));
-        let sockets = all.enumerate().flat_map(|(group, (role, bound))| offered(group, role, bound));
+        let sockets = all.enumerate().flat_map(|(group, (role, bound))| {
+            bound.listeners.iter().map(move |listener| {
+                let asked = bound.configured.as_ref().map(ToString::to_string);
+                let (scheme, owns_path) = (bound.scheme, listener.path.is_some());
+                (Description { group, role, scheme, asked, owns_path }, listener.clone())
+            })
+        });
         Self { sockets: sockets.collect(), watchdog, is_with_successor: Cell::new(false) }
     }
 
@@ -102,8 +102,9 @@ impl SocketOffer {
             }
             _ => return Err(io::Error::other(format!("{} did not send a hello", channel.peer))),
         }
-        for Offered { description, socket, .. } in &self.sockets {
-            channel.send(&HandoverMessage::Socket(description.clone()), Some(socket.as_fd())).await?;
+        for (description, listener) in &self.sockets {
+            let message = HandoverMessage::Socket(description.clone());
+            channel.send(&message, Some(listener.socket.as_fd())).await?;
         }
         let watchdog_usec = self.watchdog.and_then(|span| u64::try_from(span.as_micros()).ok());
         channel.send(&HandoverMessage::Offered { count: self.sockets.len(), watchdog_usec }, None).await
@@ -114,8 +115,8 @@ impl SocketOffer {
     /// # Errors
     /// If it has died: then this process keeps them.
     pub(crate) async fn hand_over_to(&self, successor: &Successor) -> io::Result<()> {
-        let is_taken = |offered: &&Offered| successor.taken.contains(&offered.description.group);
-        let taken = || self.sockets.iter().filter(is_taken).filter_map(|offered| offered.path.as_ref());
+        let is_taken = |description: &Description| successor.taken.contains(&description.group);
+        let taken = || self.paths(is_taken);
         taken().for_each(|path| path.leave());
         in_time(successor.channel.send(&HandoverMessage::Yours, None)).await.map_err(|_| {
             taken().for_each(|path| path.claim());
@@ -128,8 +129,13 @@ impl SocketOffer {
     pub(crate) fn end(self) {
         if self.is_with_successor.get() {
             log::info!("a successor is starting: the sockets are left to it");
-            self.sockets.iter().filter_map(|offered| offered.path.as_ref()).for_each(|path| path.leave());
+            self.paths(|_| true).for_each(|path| path.leave());
         }
+    }
+
+    fn paths(&self, is_meant: impl Fn(&Description) -> bool) -> impl Iterator<Item = &Arc<SocketPath>> {
+        let meant = self.sockets.iter().filter(move |(description, _)| is_meant(description));
+        meant.filter_map(|(_, listener)| listener.path.as_ref())
     }
 }
 
@@ -147,11 +153,7 @@ pub(crate) fn log_failed_handover(error: &io::Error) {
 }
 
 /// Number of handovers that failed since the start.
-pub(crate) fn failures() -> u64 {
-    FAILURES.load(Ordering::Relaxed)
-}
-
-static FAILURES: AtomicU64 = AtomicU64::new(0);
+pub(crate) static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// Accepts the next connection; errors are logged and retried.
 async fn accept(socket: &UpgradeSocket) -> UnixStream {
@@ -186,13 +188,4 @@ async fn refuse(stream: UnixStream) {
         channel.send(&HandoverMessage::Refused { reason }, None).await
     };
     let _ = in_time(refused).await;
-}
-
-fn offered(group: usize, role: Role, bound: &BoundAddress) -> impl Iterator<Item = Offered> + '_ {
-    bound.listeners.iter().map(move |listener: &Listener| {
-        let Listener { socket, path } = listener.clone();
-        let asked = bound.configured.as_ref().map(ToString::to_string);
-        let description = Description { group, role, scheme: bound.scheme, asked, owns_path: path.is_some() };
-        Offered { description, socket, path }
-    })
 }

@@ -83,10 +83,8 @@ fn check_directory(path: &Path) -> io::Result<()> {
 }
 
 fn check_free(path: &Path, predecessor: Option<&Path>) -> io::Result<()> {
-    if predecessor.is_some_and(|other| identity(other).is_some() && identity(other) == identity(path)) {
-        return Ok(());
-    }
-    if identity(path).is_none() {
+    let is_predecessors = || predecessor.is_some_and(|other| identity(other) == identity(path));
+    if identity(path).is_none() || is_predecessors() {
         return Ok(());
     }
     if !is_socket(path) {

@@ -15,7 +15,7 @@ pub(crate) struct CacheCapacity {
 impl CacheCapacity {
     /// The whole of each budget.
     pub(crate) fn new(limits: &ResolvedLimits) -> Self {
-        Self { heap: limits.heap_bytes, mapped: limits.cache_bytes, read: limits.memory_bytes / 2 }
+        Self { heap: limits.heap_bytes, mapped: limits.cache_bytes, read: limits.memory.bytes / 2 }
     }
 
     /// Takes the `charge` of a file, and the `read` bytes of it that are read into memory. Returns false and takes nothing if
@@ -36,13 +36,14 @@ impl CacheCapacity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MemoryAmount;
 
     #[test]
     fn each_budget_is_used_until_it_is_exhausted() {
         let limits = ResolvedLimits {
             heap_bytes: 10,
             cache_bytes: 100,
-            memory_bytes: 120,
+            memory: MemoryAmount { bytes: 120, ..MemoryAmount::default() },
             ..ResolvedLimits::default()
         };
         let mut capacity = CacheCapacity::new(&limits);

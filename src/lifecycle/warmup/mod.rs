@@ -1,14 +1,12 @@
 //! Reads recently used files into the caches after a restart, or when an operator requests it.
 //!
-//! - `warmer`: reads files into the caches, as far as `capacity` allows, and counts in `progress`
+//! - `warmer`: reads files into the caches, as far as `capacity` allows, and counts in `progress`, which `pagecast warm` shows
 //! - `restore`: saves the recently used files at a stop and warms them at the next start
 //! - `state_dir`, `record`: the directory and the format of that list
 //! - `walk`: the files that globs match
-//! - `protocol`: the request of `pagecast warm` and its response
 
 pub(crate) mod capacity;
 pub mod progress;
-pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod state_dir;

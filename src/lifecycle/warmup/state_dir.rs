@@ -54,26 +54,22 @@ impl StateDirectory {
     /// hint. Blocks.
     pub(crate) fn read(&self, max: usize) -> Vec<HotFile> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = fs::openat(&*self.directory, FILE, flags, Mode::empty());
-        let records = match opened {
+        let records = match fs::openat(&*self.directory, FILE, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Vec::new(),
             Err(error) => Err(error.into()),
             Ok(file) => parse(BufReader::new(File::from(file)), max),
         };
-        match records {
-            Err(error) => {
-                log::warn!("{} can't be read: {error}", self.file.display());
-                Vec::new()
-            }
-            Ok(HotFileRecords { hot, malformed, is_foreign }) => {
-                if is_foreign {
-                    log::warn!("{} has an unknown format and is ignored", self.file.display());
-                } else if malformed > 0 {
-                    log::warn!("{malformed} malformed lines of {} are ignored", self.file.display());
-                }
-                hot
-            }
+        let file = self.file.display();
+        let HotFileRecords { hot, malformed, is_foreign } = records.unwrap_or_else(|error| {
+            log::warn!("{file} can't be read: {error}");
+            HotFileRecords::default()
+        });
+        if is_foreign {
+            log::warn!("{file} has an unknown format and is ignored");
+        } else if malformed > 0 {
+            log::warn!("{malformed} malformed lines of {file} are ignored");
         }
+        hot
     }
 
     /// Saves a list of recently used files, which replaces the old one in one step. Logs the result. Blocks.

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use super::plan::Planned;
 use crate::files::faults::fault_of;
-use crate::files::read_exact::read_full;
 use crate::files::root::RootEntry;
 use crate::files::storage::Storage;
 use crate::files::version::FileStat;
@@ -64,7 +63,7 @@ impl PlannedFileReader {
         let start = out.len();
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        let filled = read_full(&*self.storage, self.file.as_fd(), room, self.at);
+        let filled = self.storage.read_full(self.file.as_fd(), room, self.at);
         if filled.map_err(|error| named(&self.path, error))? < length {
             return Err(changed(&self.path));
         }
