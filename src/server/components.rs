@@ -81,7 +81,7 @@ impl Components {
             started: Instant::now(),
             is_successor,
             auth: AdminAuth::new(config),
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
+            health: Health::new(lifecycle.clone(), view.files.clone(), Arc::clone(&warmup.progress)),
             lifecycle,
             files: view.files.clone(),
             site: view,
