@@ -164,7 +164,7 @@ mod tests {
         drop(exchanges);
         let totals = metrics.totals();
         assert_eq!((totals.of_outcome(outcome), totals.of_class(class)), (count, count));
-        assert_eq!(totals.requests(), count, "no others");
+        assert_eq!(totals.exchanges.sum(), count, "no others");
     }
 
     #[test]
