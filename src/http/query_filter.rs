@@ -87,7 +87,8 @@ fn has_added_condition(canonical: &[u8]) -> bool {
     let mut from = 0;
     while let Some(found) = condition.captures_at(canonical, from) {
         let Some(connective) = found.name("word").or_else(|| found.name("sign")) else { return false };
-        let (left, right) = (&found["left"], &found["right"]);
+        let Some(right) = found.name("right").or_else(|| found.name("other")) else { return false };
+        let (left, right) = (&found["left"], right.as_bytes());
         let is_number = |operand: &[u8]| operand.iter().all(u8::is_ascii_digit);
         let is_behind_quote = closes_literal(canonical.get(..connective.start()).unwrap_or_default());
         if is_behind_quote || left == right || (is_number(left) && is_number(right)) {
@@ -141,7 +142,9 @@ static TRAITS: LazyLock<RegexSet> = LazyLock::new(|| {
 static CONDITION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let pattern = [
         r"(START(?<word>or|and|xor|having)AROUND+|(?<sign>\|\||&&)AROUND*)(?<left>[WORD]+)",
-        r"(AROUND*([=<>][=>]?|!=)AROUND*|AROUND+likeAROUND+)(?<right>[WORD]+)",
+        r"((AROUND*([=<>][=>]?|!=)AROUND*|AROUND+likeAROUND+)(?<right>[WORD]+)",
+        // Directly behind `like`, what is no letter begins an operand.
+        r"|AROUND+like(?<other>[0-9_\x80-\xff][WORD]*))",
     ];
     RegexBuilder::new(&expanded(&pattern.concat())).unicode(false).build().ok()
 });
@@ -267,6 +270,7 @@ mod tests {
             "id='+%26%26+1=1",
             "id='+and+a<b",
             "id='+or+a+like+b",
+            "id=%27||x%22like0b",
             "id=1+or+1=1",
             "id=1+or+2>1",
             "id=1)+or+(1=1",
