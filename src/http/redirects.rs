@@ -29,7 +29,8 @@ pub struct Redirects {
     by_first_name: HashMap<Vec<u8>, Vec<usize>>,
     /// Lines that begin with a placeholder or a splat.
     open: Vec<usize>,
-    has_forced: bool,
+    /// Whether a line applies even if a file exists.
+    pub has_forced: bool,
 }
 
 /// Name of the file in the root of a site. It is never served.
@@ -81,11 +82,6 @@ impl Redirects {
     /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
-    }
-
-    /// Whether a line applies even if a file exists.
-    pub fn has_forced(&self) -> bool {
-        self.has_forced
     }
 
     /// The answer of the first line that matches `path`.
@@ -238,7 +234,7 @@ mod tests {
             assert_eq!(found(&some, path.as_bytes(), None, false), any, "{path}");
             assert_eq!(found(&some, path.as_bytes(), None, true), forced, "{path}");
         }
-        assert!(some.has_forced() && !redirects("/a /b").has_forced());
+        assert!(some.has_forced && !redirects("/a /b").has_forced);
     }
 
     #[test]
