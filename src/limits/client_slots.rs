@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::http::client_key::ClientKey;
+use crate::telemetry::metrics::counter::Counter;
 
 /// Slots of all clients. Stores at most twice as many clients as hold or wait for one.
 pub(crate) struct ClientSlots {
     each: usize,
-    refused: AtomicU64,
+    /// How often a client got no slot.
+    pub(crate) refused: Counter,
     clients: Mutex<HashMap<ClientKey, Arc<Semaphore>, foldhash::fast::RandomState>>,
 }
 
@@ -23,7 +24,7 @@ pub(crate) type ClientSlot = OwnedSemaphorePermit;
 impl ClientSlots {
     /// `each` slots for every client.
     pub(crate) fn new(each: usize) -> Self {
-        Self { each, refused: AtomicU64::default(), clients: Mutex::default() }
+        Self { each, refused: Counter::default(), clients: Mutex::default() }
     }
 
     /// Takes one of the client's slots, waiting until the deadline. `None` if there was none.
@@ -38,14 +39,9 @@ impl ClientSlots {
         self.count_refusal(self.semaphore(client).try_acquire_owned().ok())
     }
 
-    /// How often a client got no slot.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
     fn count_refusal(&self, slot: Option<ClientSlot>) -> Option<ClientSlot> {
         if slot.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refused.add_shared(1);
         }
         slot
     }
@@ -74,7 +70,7 @@ mod tests {
         assert!(slots.take(one).is_none());
         assert!(slots.take(other).is_some());
         assert!(slots.take_before(Instant::now(), one).await.is_none());
-        assert_eq!(slots.refused(), 2);
+        assert_eq!(slots.refused.get(), 2);
         let mut waiting = std::pin::pin!(slots.take_before(soon, one));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(held);

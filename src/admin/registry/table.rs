@@ -151,7 +151,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
-            => now.server.site.directories.for_client.refused(),
+            => &now.server.site.directories.for_client.refused,
         [limit = "handles"] => &now.server.files.loader.handles.timeouts,
         [limit = "disk_timeout"] => &now.server.files.shared.disk_timeouts,
         [limit = "head_bytes"] problem "refused.head_bytes"
