@@ -5,9 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use actix_web::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 use base64::Engine;
@@ -15,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::respond::text;
+use super::respond::{retry_later, text};
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
 use crate::http::client_key::{ClientKey, ClientPrefixes};
@@ -199,30 +197,26 @@ fn presented_token(authorization: &[u8]) -> Option<Vec<u8>> {
 
 impl AuthFailure {
     fn response(self) -> HttpResponse {
-        let (status, sentence) = match self {
-            Self::NoToken | Self::WrongToken => (StatusCode::UNAUTHORIZED, "The admin token is required.\n"),
-            Self::TooManyAttempts { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again later.\n")
-            }
-            Self::ForeignHost => {
-                (StatusCode::FORBIDDEN, "The host name of the admin listener is localhost or its address.\n")
-            }
-            Self::ForeignPage => {
-                (StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected.\n")
-            }
-        };
-        let mut response = text(status, sentence);
-        let headers = response.headers_mut();
         match self {
             Self::NoToken | Self::WrongToken => {
+                let mut response = text(StatusCode::UNAUTHORIZED, "The admin token is required.\n");
                 for challenge in CHALLENGES {
-                    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                    response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
                 }
+                response
             }
-            Self::TooManyAttempts { wait_seconds } => drop(headers.insert(RETRY_AFTER, wait_seconds.into())),
-            Self::ForeignHost | Self::ForeignPage => {}
+            Self::TooManyAttempts { wait_seconds } => {
+                let sentence = "Too many wrong tokens. Try again later.\n";
+                retry_later(StatusCode::TOO_MANY_REQUESTS, sentence, wait_seconds)
+            }
+            Self::ForeignHost => text(
+                StatusCode::FORBIDDEN,
+                "The host name of the admin listener is localhost or its address.\n",
+            ),
+            Self::ForeignPage => {
+                text(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected.\n")
+            }
         }
-        response
     }
 }
 

@@ -6,22 +6,19 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, StreamExt};
 
-use super::respond::{text, uncached};
+use super::respond::{retry_later, uncached};
 use super::sampler::{Sampler, Subscriber};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 
 /// Sends events until the `listener` closes.
 pub(super) async fn events((sampler, listener): (Rc<Sampler>, Lifecycle), _: HttpRequest) -> HttpResponse {
     let Some(subscriber) = sampler.subscribe() else {
-        let mut refused = text(StatusCode::SERVICE_UNAVAILABLE, "Too many dashboards are open.\n");
-        refused.headers_mut().insert(RETRY_AFTER, 5.into());
-        return refused;
+        return retry_later(StatusCode::SERVICE_UNAVAILABLE, "Too many dashboards are open.\n", 5);
     };
     let events = stream::unfold(Some((subscriber, listener)), |state| async move {
         let (mut subscriber, listener) = state?;

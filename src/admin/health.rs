@@ -24,14 +24,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Creates the health checks of a server in `lifecycle` that serves `files`.
-    pub fn new(lifecycle: Lifecycle, files: Files) -> Self {
-        Self { lifecycle, files, progress: Arc::default() }
-    }
-
-    /// Reports the progress of a warm-up too.
-    pub(crate) fn with_progress(self, progress: &Arc<Mutex<WarmupCounts>>) -> Self {
-        Self { progress: Arc::clone(progress), ..self }
+    /// Creates the health checks of a server in `lifecycle` that serves `files`, with the progress of its warm-up.
+    pub(crate) fn new(lifecycle: Lifecycle, files: Files, progress: Arc<Mutex<WarmupCounts>>) -> Self {
+        Self { lifecycle, files, progress }
     }
 
     /// Adds the routes to an App.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -51,6 +51,13 @@ pub(super) fn uncached(status: StatusCode) -> HttpResponseBuilder {
 
 pub(super) fn text(status: StatusCode, text: impl Into<String>) -> HttpResponse {
     uncached(status).content_type("text/plain; charset=utf-8").body(text.into())
+}
+
+/// A refusal that tells the client to come back in `seconds`.
+pub(super) fn retry_later(status: StatusCode, sentence: &str, seconds: u64) -> HttpResponse {
+    let mut response = text(status, sentence);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {

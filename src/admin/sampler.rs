@@ -128,26 +128,16 @@ impl Sampler {
             ),
         };
         self.snapshots.send_replace(event);
-        history.keep(now);
+        push_bounded(&mut history.samples, now, SAMPLES);
     }
 }
 
 impl SampleHistory {
     /// Adds the chart point of `now`, which is not kept yet.
     fn add_point(&mut self, at_ms: u64, now: &Sample) {
-        let Some((last, recent)) = self.samples.back().zip(self.recent()) else { return };
-        let point = ChartPoint::between(at_ms, now, last, recent);
-        self.points.push_back(point);
-        if self.points.len() > POINTS {
-            self.points.pop_front();
-        }
-    }
-
-    /// Keeps a sample.
-    fn keep(&mut self, now: Sample) {
-        self.samples.push_back(now);
-        if self.samples.len() > SAMPLES {
-            self.samples.pop_front();
+        if let Some((last, recent)) = self.samples.back().zip(self.recent()) {
+            let point = ChartPoint::between(at_ms, now, last, recent);
+            push_bounded(&mut self.points, point, POINTS);
         }
     }
 
@@ -174,6 +164,14 @@ impl Subscriber {
             }
         });
         next.await.ok()?
+    }
+}
+
+/// Adds `item`, and drops the oldest one if there are more than `max`.
+fn push_bounded<T>(items: &mut VecDeque<T>, item: T, max: usize) {
+    items.push_back(item);
+    if items.len() > max {
+        items.pop_front();
     }
 }
 

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A client: all addresses of one network, since a provider gives its customers networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClientKey {
     /// All clients on unix sockets, which cannot be distinguished.
+    #[default]
     Local,
     /// An IPv4 network; the remaining bits are 0.
     V4(u32),

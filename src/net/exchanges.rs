@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::http::client_key::ClientKey;
-use crate::http::target::SitePath;
+use crate::net::SendQueue;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 use crate::telemetry::metrics::worker::WorkerMetrics;
@@ -61,30 +60,28 @@ impl Exchanges {
 
     /// Ends the exchanges whose response was sent by `now`: everything before the position `sent` was.
     pub(super) fn settle(&mut self, sent: u64, now: Instant) {
-        while let Some(open) = &mut self.first {
-            open.note_sent(sent, now);
-            if open.end.is_none_or(|end| end > sent) {
+        while let Some(OpenExchange { exchange, start, end }) = &mut self.first {
+            if sent > *start {
+                exchange.first_byte.get_or_insert(now);
+                exchange.sent = end.unwrap_or(u64::MAX).min(sent) - *start;
+            }
+            if end.is_none_or(|end| end > sent) {
                 return;
             }
-            self.metrics.end(&open.exchange, ExchangeOutcome::Complete, now);
+            self.metrics.end(exchange, ExchangeOutcome::Complete, now);
             // Two branches: popping from an empty queue would move a whole exchange all the same.
             self.first = if self.later.is_empty() { None } else { self.later.pop_front() };
         }
     }
 
-    /// Settles, and lists the first response that is left among the transfers: it has to wait. `file` is the file it is
-    /// sent from.
-    pub(super) fn list_waiting(
-        &mut self,
-        sent: u64,
-        now: Instant,
-        client: ClientKey,
-        file: impl FnOnce() -> Option<SitePath<'static>>,
-    ) {
-        self.settle(sent, now);
+    /// Settles, and records that the first response that is left has to wait: it is listed among the transfers.
+    pub(super) fn list_waiting(&mut self, queue: &SendQueue, now: Instant) {
+        self.settle(queue.sent(), now);
         let Some(OpenExchange { exchange, start, end }) = &mut self.first else { return };
+        exchange.set_wait(|| now, Some(queue.waits_for()));
         let total = end.map(|end| end.saturating_sub(*start));
-        exchange.list(&self.metrics.transfers, exchange.sent, || (client, file(), total));
+        let start = || (queue.client, queue.file().cloned(), total);
+        exchange.list(&self.metrics.transfers, exchange.sent, start);
     }
 
     /// Records that the response being sent waits from `now` on, or that it goes on.
@@ -136,23 +133,15 @@ impl Drop for Exchanges {
     }
 }
 
-impl OpenExchange {
-    /// Notes that everything before the position `sent` was sent by `now`.
-    fn note_sent(&mut self, sent: u64, now: Instant) {
-        if sent > self.start {
-            self.exchange.first_byte.get_or_insert(now);
-            self.exchange.sent = self.end.unwrap_or(u64::MAX).min(sent) - self.start;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::client_key::ClientKey;
     use crate::http::method::Method;
     use crate::telemetry::metrics::exchange::Protocol;
-    use crate::telemetry::metrics::kind::StatusClass;
+    use crate::telemetry::metrics::kind::{SendPath, StatusClass};
     use crate::telemetry::metrics::registry::Metrics;
+    use bytes::Bytes;
     use std::time::Duration;
 
     fn begun(exchanges: &mut Exchanges, at: Instant, start: u64) {
@@ -175,7 +164,7 @@ mod tests {
         drop(exchanges);
         let totals = metrics.totals();
         assert_eq!((totals.of_outcome(outcome), totals.of_class(class)), (count, count));
-        assert_eq!(totals.requests(), count, "no others");
+        assert_eq!(totals.exchanges.sum(), count, "no others");
     }
 
     #[test]
@@ -258,10 +247,13 @@ mod tests {
         exchanges.begin_response(200, 0);
         exchanges.end_response(1000);
         assert!(metrics.transfers().is_empty());
+        let mut queue = SendQueue::new(ClientKey::V4(7));
+        queue.push(Bytes::from_static(&[0; 1000]));
         for sent in [0, 400] {
-            exchanges.list_waiting(sent, now, ClientKey::V4(7), || Some(SitePath::root().entry(b"a")));
+            queue.advance(sent, SendPath::Writev, &metrics.worker());
+            exchanges.list_waiting(&queue, now);
             let [transfer] = <[_; 1]>::try_from(metrics.transfers()).unwrap();
-            assert_eq!((transfer.sent.get(), transfer.total), (sent, Some(1000)));
+            assert_eq!((transfer.sent.get(), transfer.total), (sent as u64, Some(1000)));
         }
         exchanges.settle(1000, now);
         assert!(metrics.transfers().is_empty());

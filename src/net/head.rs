@@ -52,7 +52,7 @@ impl LastHost {
     }
 }
 
-/// Finds the end of a head as its bytes arrive. Every byte is scanned once.
+/// Finds the end of a head as its bytes arrive. Every byte is scanned once. Empty lines before a head are dropped before.
 ///
 /// Decision: docs/decisions/001-request-head-parser.md.
 #[derive(Debug, Default)]
@@ -66,8 +66,6 @@ pub(super) struct Scanner {
 pub(super) enum Scan {
     /// Length of the head in bytes, the empty line included.
     Complete(usize),
-    /// Number of bytes at the front that are empty lines before a head: to be dropped.
-    Blank(usize),
     Partial,
     Rejected(CannedResponse),
 }
@@ -89,7 +87,7 @@ impl Scanner {
             }
             if lf - self.line_start == 1 {
                 *self = Self::default();
-                return if lf == 1 { Scan::Blank(2) } else { Scan::Complete(lf + 1) };
+                return Scan::Complete(lf + 1);
             }
             self.line_start = lf + 1;
             self.scanned = lf + 1;
@@ -111,30 +109,44 @@ fn may_begin_head(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"\r\n!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Parses a complete head, as found by [`Scanner`].
-///
-/// # Errors
-/// The response to a head that is malformed, ambiguous or over a limit.
-pub(super) fn parse(
-    bytes: &[u8],
-    limits: HeadLimits,
-    last_host: &LastHost,
-) -> Result<ParsedHead, CannedResponse> {
-    let mut room = [const { MaybeUninit::uninit() }; HEADERS_INLINE];
-    let mut more_room;
-    let room: &mut [MaybeUninit<httparse::Header<'_>>] = if limits.headers <= HEADERS_INLINE {
-        &mut room[..limits.headers]
-    } else {
-        more_room = vec![MaybeUninit::uninit(); limits.headers];
-        &mut more_room
-    };
-    let mut raw = httparse::Request::new(&mut []);
-    match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut raw, bytes, room) {
-        Ok(httparse::Status::Complete(_)) => build(&raw, bytes, last_host),
-        Ok(httparse::Status::Partial) => Err(canned::BAD_REQUEST),
-        Err(httparse::Error::Version) => parse_later_minor(bytes, limits, last_host),
-        Err(httparse::Error::TooManyHeaders) => Err(canned::TOO_MANY_HEADERS),
-        Err(_) => Err(canned::BAD_REQUEST),
+impl HeadLimits {
+    /// Parses a complete head, as found by [`Scanner`].
+    ///
+    /// # Errors
+    /// The response to a head that is malformed, ambiguous or over a limit.
+    pub(super) fn parse(self, bytes: &[u8], last_host: &LastHost) -> Result<ParsedHead, CannedResponse> {
+        let mut room = [const { MaybeUninit::uninit() }; HEADERS_INLINE];
+        let mut more_room = Vec::new();
+        let room = room.get_mut(..self.headers).unwrap_or_else(|| {
+            more_room.resize_with(self.headers, MaybeUninit::uninit);
+            &mut more_room
+        });
+        let mut raw = httparse::Request::new(&mut []);
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut raw, bytes, room) {
+            Ok(httparse::Status::Complete(_)) => build(&raw, bytes, last_host),
+            Ok(httparse::Status::Partial) => Err(canned::BAD_REQUEST),
+            Err(httparse::Error::Version) => self.parse_later_minor(bytes, last_host),
+            Err(httparse::Error::TooManyHeaders) => Err(canned::TOO_MANY_HEADERS),
+            Err(_) => Err(canned::BAD_REQUEST),
+        }
+    }
+
+    /// Serves a later minor version of HTTP/1 as HTTP/1.1 (RFC 9110 §2.5). Other major versions are rejected.
+    fn parse_later_minor(self, bytes: &[u8], last_host: &LastHost) -> Result<ParsedHead, CannedResponse> {
+        let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
+        match bytes[..line_end].last_chunk() {
+            Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9']) => {
+                let mut copy = bytes.to_vec();
+                copy[line_end - 1] = b'1';
+                self.parse(&copy, last_host)
+            }
+            // The version is supported, so another part of the head is malformed.
+            Some(b"HTTP/1.0" | b"HTTP/1.1") => Err(canned::BAD_REQUEST),
+            Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => {
+                Err(canned::VERSION_NOT_SUPPORTED)
+            }
+            _ => Err(canned::BAD_REQUEST),
+        }
     }
 }
 
@@ -147,31 +159,10 @@ pub fn read_target(bytes: &[u8]) -> Result<Uri, CannedResponse> {
     let limits = HeadLimits { bytes: usize::MAX, headers: HEADERS_INLINE };
     match Scanner::default().scan(bytes, limits) {
         Scan::Complete(length) => {
-            parse(&bytes[..length], limits, &LastHost::default()).map(|head| head.request.uri().clone())
+            limits.parse(&bytes[..length], &LastHost::default()).map(|head| head.request.uri().clone())
         }
         Scan::Rejected(response) => Err(response),
-        Scan::Blank(_) | Scan::Partial => Err(canned::BAD_REQUEST),
-    }
-}
-
-/// Serves a later minor version of HTTP/1 as HTTP/1.1 (RFC 9110 §2.5). Other major versions are rejected.
-fn parse_later_minor(
-    bytes: &[u8],
-    limits: HeadLimits,
-    last_host: &LastHost,
-) -> Result<ParsedHead, CannedResponse> {
-    let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
-    let (start, version) = bytes[..line_end].split_at(line_end.saturating_sub(VERSION_LENGTH));
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
-            let mut copy = bytes.to_vec();
-            copy[start.len() + VERSION_LENGTH - 1] = b'1';
-            parse(&copy, limits, last_host)
-        }
-        // The version is supported, so another part of the head is malformed.
-        b"HTTP/1.0" | b"HTTP/1.1" => Err(canned::BAD_REQUEST),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(canned::VERSION_NOT_SUPPORTED),
-        _ => Err(canned::BAD_REQUEST),
+        Scan::Partial => Err(canned::BAD_REQUEST),
     }
 }
 
@@ -194,11 +185,15 @@ fn build(
     let head = request.head_mut();
     head.method = method_of(method)?;
     head.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    head.uri = uri_of(target, slice_of(target.as_bytes()))?;
+    // A request has no fragment (RFC 9112 §3.2), and `Uri` would drop it silently.
+    if memchr::memchr(b'#', target.as_bytes()).is_some() {
+        return Err(canned::BAD_TARGET);
+    }
+    head.uri = Uri::from_maybe_shared(slice_of(target.as_bytes())).map_err(|_| canned::BAD_TARGET)?;
     let mut facts = FramingHeaders::default();
     for raw in raw.headers.iter() {
         let name = HeaderName::from_bytes(raw.name.as_bytes()).map_err(|_| canned::BAD_REQUEST)?;
-        facts.note(&name, raw.value, last_host)?;
+        facts.add(&name, raw.value, last_host)?;
         let value = HeaderValue::from_maybe_shared(slice_of(raw.value)).map_err(|_| canned::BAD_REQUEST)?;
         head.headers.append(name, value);
     }
@@ -222,20 +217,8 @@ fn build(
 }
 
 pub(super) fn method_of(method: &str) -> Result<Method, CannedResponse> {
-    match method {
-        "GET" => Ok(Method::GET),
-        "HEAD" => Ok(Method::HEAD),
-        // The parser accepts tokens only; a token that this type does not accept is an unknown method.
-        other => Method::from_bytes(other.as_bytes()).map_err(|_| canned::METHOD_UNKNOWN),
-    }
-}
-
-fn uri_of(target: &str, shared: Bytes) -> Result<Uri, CannedResponse> {
-    // A request has no fragment (RFC 9112 §3.2), and `Uri` would drop it silently.
-    if memchr::memchr(b'#', target.as_bytes()).is_some() {
-        return Err(canned::BAD_TARGET);
-    }
-    Uri::from_maybe_shared(shared).map_err(|_| canned::BAD_TARGET)
+    // The parser accepts tokens only; a token that this type does not accept is an unknown method.
+    Method::from_bytes(method.as_bytes()).map_err(|_| canned::METHOD_UNKNOWN)
 }
 
 /// What the headers say of framing and connection.
@@ -256,11 +239,11 @@ pub(super) struct FramingHeaders {
 }
 
 impl FramingHeaders {
-    /// Notes one header.
+    /// Adds one header.
     ///
     /// # Errors
     /// The response to an invalid or repeated `Host`, or an invalid `Content-Length`.
-    pub(super) fn note(
+    pub(super) fn add(
         &mut self,
         name: &HeaderName,
         value: &[u8],
@@ -332,8 +315,6 @@ const HEADERS_INLINE: usize = 100;
 /// Longer hosts are checked every time.
 const HOST_CACHED_MAX: usize = 256;
 
-const VERSION_LENGTH: usize = "HTTP/1.1".len();
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,12 +324,11 @@ mod tests {
 
     fn status_of(text: &str) -> u16 {
         match Scanner::default().scan(text.as_bytes(), LIMITS) {
-            Scan::Complete(length) => match parse(&text.as_bytes()[..length], LIMITS, &LastHost::default()) {
+            Scan::Complete(length) => match LIMITS.parse(&text.as_bytes()[..length], &LastHost::default()) {
                 Ok(_) => 200,
                 Err(response) => response.status,
             },
             Scan::Rejected(response) => response.status,
-            Scan::Blank(_) => 1,
             Scan::Partial => 0,
         }
     }
@@ -433,7 +413,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: x\r\nExpect: magic\r\n\r\n", 417),
             ("\u{16}\u{3}\u{1}", 400),
             ("!#$&'*+.^_|~09 / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
-            ("\r\nGET / HTTP/1.1\r\n", 1),
+            ("\r\nGET / HTTP/1.1\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: x\r\n", 0),
         ] {
             assert_eq!(status_of(text), expected, "{text:?}");
@@ -490,7 +470,7 @@ mod tests {
         ] {
             let text = format!("GET / {line}\r\nHost: x\r\n{field}\r\n");
             assert_eq!(
-                parse(text.as_bytes(), LIMITS, &LastHost::default()).ok().unwrap().keep_alive,
+                LIMITS.parse(text.as_bytes(), &LastHost::default()).ok().unwrap().keep_alive,
                 expected,
                 "{text:?}"
             );

@@ -9,8 +9,8 @@
 //!
 //! A response: [`prerendered`] by the site; its body as [`segments`]. `response_parts` takes it apart, `render` and
 //! `status_line` write the head of HTTP/1.1, `header_cache` holds that of HTTP/2. `send` sends the `send_queue` as far
-//! as `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still,
-//! `abort` says why.
+//! as `residency_cursor`, `bulk_scheduler` and `pacing` allow; `deadline` and `stall` end what stands still, `abort`
+//! says why.
 //!
 //! A worker: [`worker`] with its `copy_buffers`, and the `registration` of each connection.
 
@@ -63,13 +63,12 @@ use self::pacing::{Pacer, pace_of};
 use self::prerendered::{PacedResponse, PrerenderedBody, PrerenderedResponse};
 use self::registration::{LAST_CHANCE, WorkerRegistration};
 use self::reject::{reject, reject_at_once, rejection, rejection_message};
-use self::render::{Framing, StreamFraming, render};
-use self::request_log::RequestLogOptions;
-use self::residency_cursor::{ResidencyCursor, check_unchanged, read_resident};
+use self::render::{Framing, GeneratedBody, StreamFraming, render};
+use self::residency_cursor::{ResidencyCursor, check_unchanged};
 use self::response_parts::{ResponseParts, canned, describes_body, is_framing, status_of};
 use self::segments::{Segment, Segments, Window, body_of, distance};
 use self::send_queue::SendQueue;
 use self::socket::Socket;
 use self::stall::{ReceiveRate, StallTimer};
-use self::status_line::{ConnectionHeader, StatusLines};
+use self::status_line::StatusLines;
 use self::worker::{Worker, WorkerContext};

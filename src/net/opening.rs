@@ -34,7 +34,13 @@ pub async fn serve<S: AppService>(worker: Rc<Worker<S>>, socket: Socket, tls: Op
         connection.begin_phase(context.settings().tls.tls_handshake_timeout.get());
         match Box::pin(handshake(&mut connection, &tls)).await {
             Ok(session) => connection.socket.session = Some(Box::new(session)),
-            Err(error) => return Box::pin(close_without_session(connection.socket, &error)).await,
+            Err(HandshakeError::PlainHttp { is_head }) => {
+                let answer = rejection_message(PLAIN_HTTP, is_head);
+                return Box::pin(reject(connection.socket, answer.as_bytes())).await;
+            }
+            // A reset must not destroy the alert that was sent.
+            Err(HandshakeError::Rejected(_)) => return Box::pin(reject(connection.socket, b"")).await,
+            Err(HandshakeError::Gone | HandshakeError::TimedOut) => return,
         }
         connection.begin_phase(context.settings().connections.head_timeout.get());
         if connection.socket.session().is_some_and(|session| session.is_http2()) {
@@ -52,16 +58,5 @@ async fn reject_client(context: &WorkerContext, mut socket: Socket, is_tls: bool
         reject_at_once(&mut socket, &answer);
     } else {
         reject(socket, &answer).await;
-    }
-}
-
-async fn close_without_session(socket: Socket, error: &HandshakeError) {
-    match error {
-        HandshakeError::PlainHttp { is_head } => {
-            reject(socket, rejection_message(PLAIN_HTTP, *is_head).as_bytes()).await
-        }
-        // A reset must not destroy the alert that was sent.
-        HandshakeError::Rejected(_) => reject(socket, b"").await,
-        HandshakeError::Gone | HandshakeError::TimedOut => {}
     }
 }

@@ -142,9 +142,7 @@ impl Pacer {
         }
         // Last, so that a response held back by its other limits takes no share of the total rate.
         match &mut self.total {
-            Some(total) => {
-                total.poll(cx, &self.limits.bandwidth, self.client, pending).map(|left| room.min(left))
-            }
+            Some(total) => total.poll(cx, &self.limits, self.client, pending).map(|left| room.min(left)),
             None => Poll::Ready(room),
         }
     }
@@ -214,13 +212,8 @@ struct TotalReservation {
 
 impl TotalReservation {
     /// Returns how many of `pending` bytes may be sent. Waits if there are none.
-    fn poll(
-        &mut self,
-        cx: &Context<'_>,
-        bandwidth: &Bandwidth,
-        client: ClientKey,
-        pending: u64,
-    ) -> Poll<u64> {
+    fn poll(&mut self, cx: &Context<'_>, limits: &Limits, client: ClientKey, pending: u64) -> Poll<u64> {
+        let bandwidth = &limits.bandwidth;
         if let Some(bytes) = self.ticket.as_ref().and_then(|ticket| ticket.granted(cx.waker())) {
             self.ticket = None;
             self.left += bytes;

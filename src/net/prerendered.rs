@@ -143,7 +143,7 @@ impl PrerenderedResponse {
                     bytes.len() == own.len() && (own.is_empty() || std::ptr::eq(bytes.as_ptr(), own.as_ptr()))
                 }),
                 PrerenderedBody::Segments(segments) => {
-                    Rc::strong_count(segments) == 2 && body.size() == BodySize::Sized(segments.length())
+                    Rc::strong_count(segments) == 2 && body.size() == BodySize::Sized(segments.length)
                 }
             }
     }

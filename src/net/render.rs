@@ -7,8 +7,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::net::{
-    ConnectionHeader, PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, describes_body,
-    is_framing,
+    PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, describes_body, is_framing,
 };
 
 /// What the request determines of the framing of its response.
@@ -19,7 +18,10 @@ pub(super) struct Framing {
     pub(super) keep_alive: bool,
 }
 
-/// The framing of a body that is generated while it is sent.
+/// A body that is generated while it is sent.
+pub(super) type GeneratedBody = (BoxBody, StreamFraming);
+
+/// The framing of a [`GeneratedBody`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamFraming {
     Length(u64),
@@ -29,14 +31,14 @@ pub(super) enum StreamFraming {
 }
 
 impl Framing {
-    /// The `Connection` header of the response in `parts`.
-    pub(super) fn connection_header(self, parts: &ResponseParts) -> ConnectionHeader {
+    /// The `Connection` header of the response in `parts`. Empty: HTTP/1.1 connections persist by default.
+    pub(super) fn connection_line(self, parts: &ResponseParts) -> &'static str {
         let ends_by_close = || parts.bytes.is_none() && parts.body.size() == BodySize::Stream;
         match self {
-            Self { keep_alive: false, .. } => ConnectionHeader::Close,
-            Self { is_http10: false, .. } => ConnectionHeader::Implied,
-            _ if ends_by_close() => ConnectionHeader::Close,
-            _ => ConnectionHeader::KeepAlive,
+            Self { keep_alive: false, .. } => CLOSE,
+            Self { is_http10: false, .. } => "",
+            _ if ends_by_close() => CLOSE,
+            _ => "connection: keep-alive\r\n",
         }
     }
 }
@@ -46,7 +48,7 @@ pub(super) fn render(
     mut parts: ResponseParts,
     framing: Framing,
     queue: &mut SendQueue,
-) -> Option<(BoxBody, StreamFraming)> {
+) -> Option<GeneratedBody> {
     match parts.prerendered.take() {
         Some(prerendered) if parts.is_unchanged => {
             let ResponseParts { response, body, .. } = parts;
@@ -83,41 +85,33 @@ fn render_prerendered(prerendered: PrerenderedResponse, added: &HeaderMap, queue
     if let PrerenderedBody::Segments(segments) = prerendered.body
         && let Ok(segments) = Rc::try_unwrap(segments)
     {
-        segments.into_list().into_iter().for_each(|segment| queue.push(segment));
+        segments.list.into_iter().for_each(|segment| queue.push(segment));
     }
 }
 
 /// A response whose headers are in its map.
-fn render_plain(
-    parts: ResponseParts,
-    framing: Framing,
-    queue: &mut SendQueue,
-) -> Option<(BoxBody, StreamFraming)> {
+fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -> Option<GeneratedBody> {
     let mut lines = BytesMut::with_capacity(256);
     put_headers(&mut lines, parts.response.headers(), |name| !is_framing(name));
-    let body_framing = parts.body_size().map(|size| match size {
-        BodySize::None => StreamFraming::Length(0),
-        BodySize::Sized(length) => StreamFraming::Length(length),
-        BodySize::Stream if framing.is_http10 => StreamFraming::UntilClose,
-        BodySize::Stream => StreamFraming::Chunked,
-    });
-    match body_framing {
-        Some(StreamFraming::Length(length)) => {
-            lines.put_slice(format!("content-length: {length}\r\n").as_bytes());
+    let (line, body_framing) = match parts.body_size() {
+        None => (String::new(), StreamFraming::Length(0)),
+        Some(BodySize::Stream) if framing.is_http10 => (String::new(), StreamFraming::UntilClose),
+        Some(BodySize::Stream) => ("transfer-encoding: chunked\r\n".to_owned(), StreamFraming::Chunked),
+        Some(BodySize::Sized(length)) => {
+            (format!("content-length: {length}\r\n"), StreamFraming::Length(length))
         }
-        Some(StreamFraming::Chunked) => lines.put_slice(b"transfer-encoding: chunked\r\n"),
-        Some(StreamFraming::UntilClose) | None => {}
-    }
+        Some(BodySize::None) => ("content-length: 0\r\n".to_owned(), StreamFraming::Length(0)),
+    };
+    lines.put_slice(line.as_bytes());
     lines.put_slice(b"\r\n");
     queue.push(lines.freeze());
-    match (body_framing, parts.bytes) {
-        (None | Some(StreamFraming::Length(0)), _) => None,
-        _ if framing.is_head => None,
-        (Some(_), Some(bytes)) => {
+    match parts.bytes {
+        _ if framing.is_head || body_framing == StreamFraming::Length(0) => None,
+        None => Some((parts.body, body_framing)),
+        Some(bytes) => {
             queue.push(bytes);
             None
         }
-        (Some(body_framing), None) => Some((parts.body, body_framing)),
     }
 }
 
@@ -143,6 +137,8 @@ fn put_headers(lines: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&Heade
     }
 }
 
+const CLOSE: &str = "connection: close\r\n";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +147,7 @@ mod tests {
     use crate::net::segments::Segments;
     use actix_http::{Response, StatusCode};
     use actix_web::HttpResponse;
-    use actix_web::http::header::{self, HeaderValue};
+    use actix_web::http::header;
     use std::time::Instant;
 
     const FRAMING: Framing = Framing { is_head: false, is_http10: false, keep_alive: true };
@@ -165,7 +161,7 @@ mod tests {
     fn text(response: HttpResponse) -> String {
         let mut queue = SendQueue::new(crate::http::client_key::ClientKey::Local);
         let parts = ResponseParts::of(Response::from(response));
-        let connection = FRAMING.connection_header(&parts);
+        let connection = FRAMING.connection_line(&parts);
         queue.push(StatusLines::new().lines(Instant::now(), parts.response.status(), connection));
         render(parts, FRAMING, &mut queue);
         let text = String::from_utf8(queue.bytes_for_tests()).unwrap();
@@ -183,8 +179,8 @@ mod tests {
     #[test]
     fn a_header_that_a_middleware_adds_is_sent_and_one_it_sets_replaces_the_rendered_one() {
         let mut response = prerendered();
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
-        response.headers_mut().insert(header::ETAG, HeaderValue::from_static("\"y\""));
+        response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("origin"));
+        response.headers_mut().insert(header::ETAG, header::HeaderValue::from_static("\"y\""));
         let text = text(response);
         assert!(text.contains("|vary: origin|") && text.contains("|etag: \"y\"|"), "{text}");
         assert!(!text.contains("\"x\""), "{text}");
@@ -225,6 +221,6 @@ mod tests {
             text(make().map_body(|_, _| BoxBody::new("two"))),
             "HTTP/1.1 200 OK|content-length: 3||two"
         );
-        assert_eq!(segments.length(), 3);
+        assert_eq!(segments.length, 3);
     }
 }

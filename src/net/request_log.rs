@@ -8,114 +8,95 @@ use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use crate::config::{Config, LogTarget, RequestIds};
+use crate::config::{LogTarget, LoggingGroup, RequestIds};
 use crate::http::request_id;
-use crate::limits::client_limits::Limits;
-use crate::net::{PrerenderedResponse, Socket};
+use crate::net::{PrerenderedResponse, Socket, WorkerContext};
 use crate::sys::random::random_u128;
 use crate::telemetry::access_log::record::{AccessLogRecord, LogField};
 use crate::telemetry::metrics::exchange::Exchange;
 
-/// What is recorded of each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RequestLogOptions {
-    /// A line is written to the access log.
-    pub(crate) is_written: bool,
-    /// The response carries the request id.
-    sends_ids: bool,
+/// True if a line is written to the access log for each request.
+pub(crate) fn is_written(logging: &LoggingGroup) -> bool {
+    !matches!(logging.access_log, LogTarget::Off)
 }
 
-impl RequestLogOptions {
-    /// Takes the options from `config`.
-    pub(crate) fn of(config: &Config) -> Self {
-        let is_written = config.logging.access_log != LogTarget::Off;
-        let sends_ids = match config.logging.request_ids {
-            RequestIds::Auto => is_written,
-            RequestIds::On => true,
-            RequestIds::Off => false,
-        };
-        Self { is_written, sends_ids }
+/// True if responses carry the request id.
+fn sends_ids(logging: &LoggingGroup) -> bool {
+    match logging.request_ids {
+        RequestIds::Auto => is_written(logging),
+        RequestIds::On => true,
+        RequestIds::Off => false,
     }
+}
 
-    /// True if anything is recorded.
-    pub(super) fn is_on(self) -> bool {
-        self.is_written || self.sends_ids
+/// True if anything is recorded of each request.
+pub(super) fn is_on(logging: &LoggingGroup) -> bool {
+    is_written(logging) || sends_ids(logging)
+}
+
+/// Begins the record of a request on `socket`, before the App is called, if anything is recorded.
+pub(super) fn record(context: &WorkerContext, exchange: &Exchange, request: &Request, socket: &Socket) {
+    if is_on(&context.settings().logging) {
+        exchange.record.set(Some(record_of_request(context, request, socket)));
     }
+}
 
-    /// The record of a request on `socket`, before the App is called. `None` if nothing is recorded.
-    pub(super) fn record(
-        self,
-        request: &Request,
-        socket: &Socket,
-        limits: &Limits,
-    ) -> Option<Box<AccessLogRecord>> {
-        self.is_on().then(|| self.record_of_request(request, socket, limits))
+#[inline(never)]
+fn record_of_request(context: &WorkerContext, request: &Request, socket: &Socket) -> Box<AccessLogRecord> {
+    let headers = request.headers();
+    let connection_peer = context.limits.connection_peer(socket.peer, headers);
+    let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
+    let mut record = new_record(context, socket, connection_peer.is_trusted.then(ids).unwrap_or_default());
+    record.client = connection_peer.address;
+    if record.is_written {
+        record.put(LogField::Method, request.method().as_str().as_bytes());
+        put_target(&mut record, request);
+        for (field, name) in &REQUEST_HEADERS {
+            put_header(&mut record, *field, headers, name);
+        }
     }
+    record
+}
 
-    #[inline(never)]
-    fn record_of_request(self, request: &Request, socket: &Socket, limits: &Limits) -> Box<AccessLogRecord> {
-        let headers = request.headers();
-        let connection_peer = limits.connection_peer(socket.peer, headers);
-        let ids = || [single(headers, &X_REQUEST_ID), single(headers, &TRACEPARENT)];
-        let mut record = self.new_record(socket, connection_peer.is_trusted.then(ids));
-        record.client = connection_peer.address;
-        if self.is_written {
-            record.put(LogField::Method, request.method().as_str().as_bytes());
-            put_target(&mut record, request);
-            for (field, name) in &REQUEST_HEADERS {
-                put_header(&mut record, *field, headers, name);
+/// Begins the record of bytes that are no acceptable request, if anything is recorded: their first line, and the headers
+/// that can be found in them.
+pub(super) fn record_rejected(context: &WorkerContext, exchange: &Exchange, head: &[u8], socket: &Socket) {
+    if !is_on(&context.settings().logging) {
+        return;
+    }
+    let ids = || [header_in(head, &X_REQUEST_ID), header_in(head, &TRACEPARENT)];
+    let ids = context.limits.trusts(socket.peer).then(ids).unwrap_or_default();
+    let mut record = new_record(context, socket, ids);
+    if record.is_written {
+        record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
+        for (field, name) in &REQUEST_HEADERS {
+            if let Some(value) = header_in(head, name) {
+                record.put(*field, value);
             }
         }
-        record
     }
+    exchange.record.set(Some(record));
+}
 
-    /// The record of bytes that are no acceptable request: their first line, and the headers that can be found in them.
-    /// `None` if nothing is recorded.
-    pub(super) fn record_rejected(
-        self,
-        head: &[u8],
-        socket: &Socket,
-        limits: &Limits,
-    ) -> Option<Box<AccessLogRecord>> {
-        if !self.is_on() {
-            return None;
-        }
-        let ids = || [header_in(head, &X_REQUEST_ID), header_in(head, &TRACEPARENT)];
-        let mut record = self.new_record(socket, limits.trusts(socket.peer).then(ids));
-        if self.is_written {
-            record.put(LogField::Line, lines_of(head).next().unwrap_or_default());
-            for (field, name) in &REQUEST_HEADERS {
-                if let Some(value) = header_in(head, name) {
-                    record.put(*field, value);
-                }
-            }
-        }
-        Some(record)
+/// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
+fn new_record(context: &WorkerContext, socket: &Socket, ids: [Option<&[u8]>; 2]) -> Box<AccessLogRecord> {
+    let logging = &context.settings().logging;
+    let mut record = Box::new(AccessLogRecord::new(socket.peer));
+    record.tls = socket.tls_facts();
+    let [x_request_id, traceparent] = ids;
+    match request_id::given(x_request_id, traceparent) {
+        Some(id) => record.put(LogField::Id, id),
+        None => record.put(LogField::Id, &hex(random_u128())),
     }
-
-    /// A record with the id that a trusted proxy sent in `X-Request-Id` or `traceparent`, or a new id.
-    fn new_record(self, socket: &Socket, ids: Option<[Option<&[u8]>; 2]>) -> Box<AccessLogRecord> {
-        let mut record = Box::new(AccessLogRecord::new(socket.peer));
-        record.tls = socket.tls_facts();
-        let [x_request_id, traceparent] = ids.unwrap_or_default();
-        match request_id::given(x_request_id, traceparent) {
-            Some(id) => record.put(LogField::Id, id),
-            None => record.put(LogField::Id, &hex(random_u128())),
-        }
-        (record.is_written, record.sends_id) = (self.is_written, self.sends_ids);
-        record
-    }
+    (record.is_written, record.sends_id) = (is_written(logging), sends_ids(logging));
+    record
 }
 
 /// Records what the response says of itself, before it is rendered.
-pub(super) fn record_response(
-    exchange: &mut Exchange,
-    response: &Response<BoxBody>,
-    now: impl FnOnce() -> Instant,
-) {
+pub(super) fn record_response(exchange: &mut Exchange, response: &Response<BoxBody>, now: Instant) {
     let began = exchange.began;
     let Some(record) = exchange.record() else { return };
-    record.lookup = now().saturating_duration_since(began);
+    record.lookup = now.saturating_duration_since(began);
     if !record.is_written {
         return;
     }
@@ -126,15 +107,16 @@ pub(super) fn record_response(
     if let Some(prerendered) = response.extensions().get::<PrerenderedResponse>() {
         record.cached = prerendered.cache_result;
         for line in prerendered.lines() {
-            let matching = |(field, prefix, _): &(LogField, &[u8], HeaderName)| {
-                Some((*field, line.strip_prefix(*prefix)?))
-            };
             // The first letter rules out most lines.
-            if let [b'c' | b'e', ..] = line
-                && let Some((field, value)) = RESPONSE_HEADERS.iter().find_map(matching)
-                && record.get(field).is_none()
-            {
-                record.put(field, value);
+            if !matches!(line, [b'c' | b'e', ..]) {
+                continue;
+            }
+            for (field, prefix, _) in &RESPONSE_HEADERS {
+                if let Some(value) = line.strip_prefix(*prefix)
+                    && record.get(*field).is_none()
+                {
+                    record.put(*field, value);
+                }
             }
         }
     }

@@ -63,7 +63,10 @@ impl ResidencyCursor {
             let wanted = window.range.end.min(start.saturating_add(BATCH));
             let upto = self.resident_end(context, window, wanted);
             if upto > start {
-                self.count(context, start, upto);
+                // Each window is counted once.
+                let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
+                context.metrics.counts.resident_windows.add(upto.div_ceil(WINDOW).saturating_sub(from));
+                self.counted_to = self.counted_to.max(upto);
                 self.resident_to = upto;
                 self.read_ahead(context, client, window);
                 window.asset.recency.record(&(start..upto), window.asset.length);
@@ -90,7 +93,7 @@ impl ResidencyCursor {
         })?;
         // Pages that were read long ago may have been evicted again.
         if read_at.elapsed().as_millis() < u128::from(RECENT_MS) {
-            self.note_resident(context, window, &range);
+            self.record_resident(context, window, &range);
         }
         Poll::Ready(Ok(()))
     }
@@ -138,17 +141,11 @@ impl ResidencyCursor {
         self.ahead = Some(Box::new(ReadAhead { asset, batch: start / BATCH, reading: None }));
     }
 
-    /// Has the batch of the window that `start` lies in read from there on, as far as the response needs it.
-    fn read(
-        &mut self,
-        context: &WorkerContext,
-        client: ClientKey,
-        window: &Window,
-        start: u64,
-    ) -> PendingRead {
+    /// Has the batch of the window that `at` lies in read from there on, as far as the response needs it.
+    fn read(&mut self, context: &WorkerContext, client: ClientKey, window: &Window, at: u64) -> PendingRead {
         let end = |batch: u64| batch.saturating_mul(BATCH).min(window.range.end);
-        let batch = start / BATCH;
-        let (range, next) = (start..end(batch + 1), end(batch + 1)..end(batch + 2));
+        let batch = at / BATCH;
+        let (range, next) = (at..end(batch + 1), end(batch + 1)..end(batch + 2));
         let (asset, handle) = (Arc::clone(&window.asset), window.handle.clone());
         let reading = context.files.shared.reads.read(client, ReadRequest { asset, handle, range, next });
         self.cold_bytes += reading.range.end.saturating_sub(reading.range.start);
@@ -184,14 +181,7 @@ impl ResidencyCursor {
         self.next_window();
     }
 
-    /// Counts the windows up to `upto` that were resident, each once.
-    fn count(&mut self, context: &WorkerContext, start: u64, upto: u64) {
-        let from = (start / WINDOW).max(self.counted_to.div_ceil(WINDOW));
-        context.metrics.counts.resident_windows.add(upto.div_ceil(WINDOW).saturating_sub(from));
-        self.counted_to = self.counted_to.max(upto);
-    }
-
-    fn note_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {
+    fn record_resident(&mut self, context: &WorkerContext, window: &Window, range: &Range<u64>) {
         self.resident_to = range.end;
         let now_ms = context.files.now_ms();
         for index in range.start / WINDOW..range.end.div_ceil(WINDOW) {
@@ -255,17 +245,4 @@ fn is_resident(context: &WorkerContext, window: &Window, range: Range<u64>) -> b
 
 fn whole_window(window: &Window, index: u64) -> Range<u64> {
     index * WINDOW..((index + 1) * WINDOW).min(window.asset.length)
-}
-
-/// Fills `buffer` from byte `start` of the window's file with `pread`. The bytes must be resident. Never touches the
-/// mapping.
-///
-/// # Errors
-/// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
-pub(super) fn read_resident(window: &Window, start: u64, buffer: &mut [u8]) -> Result<(), SendError> {
-    let Some(handle) = &window.handle else {
-        return Err(SendError::Disk(std::io::ErrorKind::ResourceBusy.into()));
-    };
-    let filled = handle.storage().read_full(handle.fd(), buffer, start).map_err(SendError::Disk)?;
-    if filled < buffer.len() { Err(SendError::Changed) } else { Ok(()) }
 }

@@ -14,6 +14,7 @@ use futures_util::stream;
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
 use crate::http::target::SitePath;
+use crate::net::SendError;
 
 /// One part of a body.
 #[derive(Clone)]
@@ -50,6 +51,19 @@ impl Window {
     pub(super) fn length(&self) -> usize {
         distance(self.range.start, self.range.end)
     }
+
+    /// Fills `buffer` from the front of the window with `pread`. The bytes must be resident. Never touches the mapping.
+    ///
+    /// # Errors
+    /// [`SendError::Changed`] if the file is shorter, [`SendError::Disk`] if there is no handle or the disk fails.
+    pub(super) fn read_resident(&self, buffer: &mut [u8]) -> Result<(), SendError> {
+        let Some(handle) = &self.handle else {
+            return Err(SendError::Disk(io::ErrorKind::ResourceBusy.into()));
+        };
+        let read = handle.storage().read_full(handle.fd(), buffer, self.range.start);
+        let is_whole = read.map_err(SendError::Disk)? == buffer.len();
+        if is_whole { Ok(()) } else { Err(SendError::Changed) }
+    }
 }
 
 impl Segment {
@@ -73,23 +87,15 @@ impl Segment {
 /// A body of known length.
 #[derive(Default)]
 pub struct Segments {
-    list: VecDeque<Segment>,
-    length: u64,
+    pub(super) list: VecDeque<Segment>,
+    /// Length in bytes.
+    pub(super) length: u64,
 }
 
 impl Segments {
     pub(crate) fn push(&mut self, segment: Segment) {
         self.length += segment.length();
         self.list.push_back(segment);
-    }
-
-    /// Length in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(super) fn into_list(self) -> VecDeque<Segment> {
-        self.list
     }
 }
 

@@ -9,7 +9,7 @@ use libc::{EACCES, EBADMSG, EFAULT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENXIO, 
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::tls::session::RECORD;
-use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext, read_resident};
+use crate::net::{Segment, SendError, SendQueue, Socket, Window, WorkerContext};
 use crate::sys::kernel::{IoRun, RUNS_MAX, writev};
 use crate::telemetry::metrics::kind::SendPath;
 
@@ -27,13 +27,12 @@ struct NextCall {
 }
 
 impl SendQueue {
-    /// Sends until the queue is empty. `progress` is called with the number of bytes taken by each call.
+    /// Sends until the queue is empty. Counts in `taken` what the socket takes.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         context: &WorkerContext,
         socket: &mut Socket,
-        mut progress: impl FnMut(usize),
     ) -> Poll<Result<(), SendError>> {
         self.cursor.invalidate();
         self.waits_for_client = false;
@@ -41,12 +40,13 @@ impl SendQueue {
         loop {
             if is_encrypted && socket.ciphertext_left() > 0 {
                 // Sent before more is encrypted, so that a client that takes nothing costs at most `BATCH_MAX`.
-                ready!(self.poll_drain(cx, socket, &mut progress))?;
+                ready!(self.poll_drain(cx, socket))?;
             }
             let paced = ready!(self.poll_pace(cx));
             let Some(call) = self.next_call(cx, context, !is_encrypted) else { break };
             let call = ready!(call)?;
-            let room = ready!(self.poll_turn(cx, context)).min(paced);
+            let turn = self.turn.get_or_insert_with(|| context.bulk_scheduler.begin());
+            let room = ready!(context.bulk_scheduler.poll(cx, turn, self.client)).min(paced);
             let call = NextCall { mapped: call.mapped.min(room), ..call };
             let (path, sent) = if is_encrypted {
                 let sent = self.encrypt(context, socket, call, paced)?;
@@ -61,32 +61,27 @@ impl SendQueue {
                 };
                 self.waits_for_client = false;
                 let sent = sent.map_err(|error| self.classify(error))?;
-                progress(sent);
+                self.taken += sent;
                 (path, sent)
             };
             self.spend(sent, path, context);
         }
         if is_encrypted {
             // Records of the protocol itself, such as session tickets, leave with the response.
-            ready!(self.poll_drain(cx, socket, &mut progress))?;
+            ready!(self.poll_drain(cx, socket))?;
         }
         self.finish(context);
         Poll::Ready(Ok(()))
     }
 
     /// Sends what is encrypted.
-    fn poll_drain(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &mut Socket,
-        progress: &mut impl FnMut(usize),
-    ) -> Poll<Result<(), SendError>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), SendError>> {
         while socket.session().is_some_and(|session| session.wants_write()) {
             self.waits_for_client = true;
             let sent = ready!(socket.poll_drain_once(cx));
             self.waits_for_client = false;
             self.ciphertext_left = socket.ciphertext_left() as u64;
-            progress(sent.map_err(SendError::Socket)?);
+            self.taken += sent.map_err(SendError::Socket)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -109,7 +104,7 @@ impl SendQueue {
                 Segment::Window(window) => {
                     let buffer = scratch.take().unwrap_or_default();
                     let length = call.mapped.min(left).min(buffer.len());
-                    read_resident(window, window.range.start, &mut buffer[..length])?;
+                    window.read_resident(&mut buffer[..length])?;
                     &buffer[..length]
                 }
             });
@@ -141,12 +136,6 @@ impl SendQueue {
         if let Some(turn) = self.turn.take() {
             context.bulk_scheduler.end(&turn);
         }
-    }
-
-    /// Number of bytes that the bulk scheduler allows now.
-    fn poll_turn(&mut self, cx: &mut Context<'_>, context: &WorkerContext) -> Poll<usize> {
-        let turn = self.turn.get_or_insert_with(|| context.bulk_scheduler.begin());
-        context.bulk_scheduler.poll(cx, turn, self.client)
     }
 
     /// Number of bytes that the pace allows now.

@@ -1,20 +1,18 @@
 //! The segments that one HTTP/1.1 connection still has to send.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::limits::bandwidth::ResponsePace;
-use crate::limits::client_limits::Limits;
-use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment, Socket};
+use crate::net::{BulkTurn, Pacer, ResidencyCursor, Segment};
 use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
 /// What is still to be sent on one connection, in order. `poll_send` sends it.
+#[derive(Default)]
 pub(super) struct SendQueue {
     /// The client for which the segments are.
     pub(super) client: ClientKey,
@@ -24,6 +22,8 @@ pub(super) struct SendQueue {
     pub(super) pushed: u64,
     /// Position up to which everything was sent or encrypted.
     sent: u64,
+    /// Bytes that the socket took since the caller reset the number.
+    pub(super) taken: usize,
     /// Upper bound of the encrypted bytes that have not left yet.
     pub(super) ciphertext_left: u64,
     /// Number of segments at the front that belong to responses before the last one.
@@ -39,19 +39,7 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub(super) fn new(client: ClientKey) -> Self {
-        Self {
-            client,
-            segments: VecDeque::new(),
-            cursor: ResidencyCursor::default(),
-            pushed: 0,
-            sent: 0,
-            ciphertext_left: 0,
-            earlier: 0,
-            has_begun: false,
-            turn: None,
-            waits_for_client: false,
-            pacer: None,
-        }
+        Self { client, ..Self::default() }
     }
 
     pub(super) fn push(&mut self, segment: impl Into<Segment>) {
@@ -94,19 +82,6 @@ impl SendQueue {
     pub(super) fn may_wait(&self) -> bool {
         self.segments.len() < RUNS_MAX
             && self.segments.iter().all(|segment| matches!(segment, Segment::Bytes(_)))
-    }
-
-    /// True if a response with `pace` may be queued behind the present ones.
-    pub(super) fn has_pace(&self, pace: &ResponsePace) -> bool {
-        self.pacer
-            .as_ref()
-            .map_or(*pace == ResponsePace::default(), |pacer| pacer.has_pace(pace, self.client))
-    }
-
-    /// Applies `pace` to what is pushed from now on.
-    pub(super) fn set_pace(&mut self, pace: ResponsePace, limits: &Limits, socket: &mut Socket) {
-        let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(limits, Arc::default())));
-        pacer.begin(pace, self.client, socket.pace(pace.connection));
     }
 
     /// True if a rate limit applies.

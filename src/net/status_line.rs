@@ -9,23 +9,13 @@ use http1::HeaderValue;
 
 use crate::http::date::HttpDate;
 
-/// The `Connection` header of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnectionHeader {
-    /// None: HTTP/1.1 connections persist by default.
-    Implied,
-    /// `keep-alive`, which HTTP/1.0 needs.
-    KeepAlive,
-    Close,
-}
-
 /// The first lines of responses: status line, `Date`, `Connection`. One per worker.
 pub(super) struct StatusLines(RefCell<Second>);
 
 struct Second {
     until: Instant,
     date: HeaderValue,
-    lines: Vec<(StatusCode, ConnectionHeader, Bytes)>,
+    lines: Vec<(StatusCode, &'static str, Bytes)>,
 }
 
 impl StatusLines {
@@ -38,8 +28,8 @@ impl StatusLines {
         self.second(now).date.clone()
     }
 
-    /// The first lines of a response with `status` at `now`.
-    pub(super) fn lines(&self, now: Instant, status: StatusCode, connection: ConnectionHeader) -> Bytes {
+    /// The first lines of a response with `status` at `now`, with the `Connection` header line `connection`.
+    pub(super) fn lines(&self, now: Instant, status: StatusCode, connection: &'static str) -> Bytes {
         let mut second = self.second(now);
         let known = second.lines.iter().find(|(s, c, _)| (*s, *c) == (status, connection));
         if let Some((_, _, lines)) = known {
@@ -75,14 +65,9 @@ impl Second {
     }
 }
 
-fn render(status: StatusCode, date: &HeaderValue, connection: ConnectionHeader) -> Bytes {
+fn render(status: StatusCode, date: &HeaderValue, connection: &str) -> Bytes {
     let reason = status.canonical_reason().unwrap_or("");
     let date = date.to_str().unwrap_or("");
-    let connection = match connection {
-        ConnectionHeader::Implied => "",
-        ConnectionHeader::KeepAlive => "connection: keep-alive\r\n",
-        ConnectionHeader::Close => "connection: close\r\n",
-    };
     Bytes::from(format!("HTTP/1.1 {} {reason}\r\ndate: {date}\r\n{connection}", status.as_str()))
 }
 
@@ -96,7 +81,7 @@ mod tests {
     #[test]
     fn lines_hold_status_date_and_connection() {
         let status_lines = StatusLines::new();
-        let lines = status_lines.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, ConnectionHeader::Close);
+        let lines = status_lines.lines(Instant::now(), StatusCode::PARTIAL_CONTENT, "connection: close\r\n");
         let text = std::str::from_utf8(&lines).unwrap();
         assert!(text.starts_with("HTTP/1.1 206 Partial Content\r\ndate: "), "{text}");
         assert!(text.ends_with(" GMT\r\nconnection: close\r\n"), "{text}");
@@ -106,13 +91,9 @@ mod tests {
     fn the_date_is_renewed_when_its_second_is_over() {
         let status_lines = StatusLines::new();
         let now = Instant::now();
-        let first = status_lines.lines(now, StatusCode::OK, ConnectionHeader::Implied);
-        assert_eq!(
-            first.as_ptr(),
-            status_lines.lines(now, StatusCode::OK, ConnectionHeader::Implied).as_ptr()
-        );
-        let later =
-            status_lines.lines(now + Duration::from_secs(2), StatusCode::OK, ConnectionHeader::Implied);
+        let first = status_lines.lines(now, StatusCode::OK, "");
+        assert_eq!(first.as_ptr(), status_lines.lines(now, StatusCode::OK, "").as_ptr());
+        let later = status_lines.lines(now + Duration::from_secs(2), StatusCode::OK, "");
         assert_ne!(first.as_ptr(), later.as_ptr());
     }
 }

@@ -13,9 +13,7 @@ use crate::files::Files;
 use crate::files::residency::{PageTable, RecentlyResident, SCRATCH};
 use crate::limits::client_limits::Limits;
 use crate::limits::connections::WorkerConnections;
-use crate::net::{
-    BulkScheduler, CopyBuffers, HeadLimits, HeaderMapCache, LastHost, RequestLogOptions, StatusLines,
-};
+use crate::net::{BulkScheduler, CopyBuffers, HeadLimits, HeaderMapCache, LastHost, StatusLines};
 use crate::telemetry::metrics::registry::Metrics;
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
@@ -33,8 +31,6 @@ pub struct WorkerContext {
     settings: RefCell<Arc<Config>>,
     /// Interval at which a response under way is checked. Derived from the settings once, since every response needs it.
     pub(super) check_interval: Cell<Duration>,
-    /// What is recorded of each request. Derived from the settings, too.
-    pub(super) log_options: Cell<RequestLogOptions>,
     pub(super) status_lines: StatusLines,
     /// Rendered headers as HTTP/2 needs them.
     pub(super) header_cache: HeaderMapCache,
@@ -64,7 +60,6 @@ impl<S> Worker<S> {
             limits,
             metrics: metrics.worker(),
             check_interval: Cell::new(check_interval(&config)),
-            log_options: Cell::new(RequestLogOptions::of(&config)),
             settings: RefCell::new(config),
             status_lines: StatusLines::new(),
             header_cache: HeaderMapCache::new(),
@@ -111,7 +106,6 @@ impl WorkerContext {
     /// Replaces the settings. A deadline that is running keeps its moment.
     pub(crate) fn set_settings(&self, config: Arc<Config>) {
         self.check_interval.set(check_interval(&config));
-        self.log_options.set(RequestLogOptions::of(&config));
         self.bulk_scheduler.configure(&config.sending);
         self.settings.replace(config);
     }

@@ -69,7 +69,7 @@ impl Components {
         let view = SiteSettings::new(loaded, files, &client_limits)?;
         let lifecycle = Lifecycle::new();
         let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone()).with_progress(&warmup.progress),
+            health: Health::new(lifecycle.clone(), view.files.clone(), Arc::clone(&warmup.progress)),
             view,
             limits: client_limits,
             metrics: Metrics::with_access_log(access_log.0.clone()),

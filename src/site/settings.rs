@@ -14,7 +14,7 @@ use crate::files::{Files, Name};
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::Limits;
-use crate::net::request_log::RequestLogOptions;
+use crate::net::request_log;
 use crate::site::directory_jobs::DirectoryJobs;
 use crate::site::https_policy::HttpsPolicy;
 use crate::site::path_cache::PathCache;
@@ -65,7 +65,7 @@ impl SiteSettings {
         Ok(Self {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
-            logs_requests: RequestLogOptions::of(&config).is_written,
+            logs_requests: request_log::is_written(&config.logging),
             https_policy: HttpsPolicy::new(&config),
             authenticator: Authenticator::new(&config, &loaded.access)?,
             limits: limits.clone(),
@@ -81,7 +81,7 @@ impl SiteSettings {
         Self {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
-            logs_requests: RequestLogOptions::of(&config).is_written,
+            logs_requests: request_log::is_written(&config.logging),
             https_policy: self.https_policy.reconfigured(&config),
             authenticator: self.authenticator.reconfigured(&config, &loaded.access),
             limits: self.limits.clone(),

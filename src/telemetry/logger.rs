@@ -8,7 +8,7 @@ use env_logger::Builder;
 use jiff::Timestamp;
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::config::{Config, LogFilter, LogFormat};
+use crate::config::{Config, LogFormat};
 use crate::telemetry::access_log::escape;
 
 /// Starts logging to standard error as `config` describes, panics included. Further servers in one process use the logger of
@@ -35,10 +35,8 @@ pub(crate) fn change(config: &Config) {
 
 /// True if both have the same filter and format.
 pub(crate) fn is_same(one: &Config, other: &Config) -> bool {
-    let settings_of = |config: &Config| -> (LogFilter, LogFormat) {
-        (config.logging.log.clone(), config.logging.log_format)
-    };
-    settings_of(one) == settings_of(other)
+    let (one, other) = (&one.logging, &other.logging);
+    one.log == other.log && one.log_format == other.log_format
 }
 
 struct Logger {

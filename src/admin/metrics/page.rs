@@ -90,9 +90,8 @@ fn write_counter(encoder: &mut MetricEncoder<'_>, count: &impl EncodeCounterValu
 
 /// Writes durations in seconds.
 fn write_histogram(encoder: &mut MetricEncoder<'_>, durations: &Histogram) -> fmt::Result {
-    let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
-    let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+    let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(durations.counts.iter().map(Counter::get)).collect();
-    let count = buckets.iter().map(|(_, count)| count).sum();
-    encoder.encode_histogram::<NoLabelSet>(seconds(durations.nanoseconds.get()), count, &buckets, None)
+    let (sum, count) = (durations.nanoseconds.get() as f64 / 1e9, durations.count());
+    encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }

@@ -4,8 +4,7 @@ use super::metric::{Series, Value};
 use crate::admin::readings::Readings;
 use crate::files::{CacheCounts, Fault, Files, WorkCounts};
 use crate::lifecycle::phase::Phase;
-use crate::telemetry::metrics::kind::{ExchangeKind, PathLookup, SendPath, StatusClass};
-use crate::telemetry::metrics::outcome::ExchangeOutcome;
+use crate::telemetry::metrics::kind::{ExchangeKind, ExchangeOutcome, PathLookup, SendPath, StatusClass};
 
 pub(super) fn phases(now: &Readings) -> Vec<Series<'_>> {
     let current = now.server.lifecycle.phase();

@@ -14,8 +14,7 @@ use crate::config::RequestRate;
 use crate::files::residency;
 use crate::lifecycle::handover;
 use crate::limits::requests::LimitExceeded;
-use crate::telemetry::metrics::kind::{ProtocolViolation, RejectedHead};
-use crate::telemetry::metrics::outcome::ExchangeOutcome;
+use crate::telemetry::metrics::kind::{ExchangeOutcome, ProtocolViolation, RejectedHead};
 
 macro_rules! metrics {
     ($now:ident: $($kind:ident $($name:literal $help:literal)?:
@@ -51,7 +50,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_drained" "1 while an operator has drained the server.":
         "is_drained" => now.server.lifecycle.is_drained.load(Relaxed);
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
-    Gauge "pagecast_root_sound" "1 while the document root can be read.": => now.server.files.shared.root_monitor.is_sound();
+    Gauge "pagecast_root_sound" "1 while the document root can be read.":
+        => now.server.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
     Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
         [result = "ok"] "reloads.done" => now.reloads.done,
@@ -61,7 +61,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "reloads.last_success" => now.reloads.last_success;
     Gauge "pagecast_taken_over" "1 if the listeners were taken over from a predecessor.":
         => now.server.is_successor;
-    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.": => handover::FAILURES.load(Relaxed);
+    Counter "pagecast_upgrades_failed" "Handovers to a successor that failed.":
+        => handover::FAILURES.load(Relaxed);
     Gauge "pagecast_warm_files" "Files that the latest warm-up has to read.": "warming.of" => now.warming.of;
     Gauge "pagecast_warm_files_done" "Files of pagecast_warm_files that are finished.":
         "warming.done" => now.warming.done;
@@ -74,9 +75,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
 
     // Requests
     Hidden:
-        "requests.ended" => now.totals.requests(),
+        "requests.ended" => now.totals.exchanges.sum(),
         "requests.errors" => now.totals.errors(),
-        "requests.sent_bytes" => now.totals.bytes();
+        "requests.sent_bytes" => now.totals.sent.sum();
     Counter "pagecast_requests" "Finished requests by outcome.": .. requests(now);
     Hidden:
         problem "cut.stalled" => now.totals.of_outcome(ExchangeOutcome::Stalled),
@@ -115,11 +116,11 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_client_connections"
         "Highest number of connections of one client since the start, if they are limited.":
         => now.client_limits.most_connections.load(Relaxed),
-                max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
+            max limit_of(&now.config.rates.client_connections, |max| max.get() as f64);
     Gauge "pagecast_client_requests_at_once"
         "Highest number of requests of one client under way since the start, if they are limited.":
         => now.client_limits.requests.most_at_once.load(Relaxed),
-                max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
+            max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
     Gauge "pagecast_head_bytes" "Longest request head since the start.":
         => &now.totals.longest_head, max now.config.requests.head_bytes.get();
     Counter "pagecast_client_contradictions"
@@ -143,12 +144,14 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     // Limits
     Counter "pagecast_limit_hits" "Requests or connections refused or cut because of a limit.":
         [limit = "connections"] "refused.connections" => now.client_limits.connections.refused.get(),
-        [limit = "client_connections"] "refused.client_connections" => now.client_limits.refused_clients.get(),
+        [limit = "client_connections"] "refused.client_connections"
+            => now.client_limits.refused_clients.get(),
         [limit = "client_requests"] "refused.client_requests"
             => now.client_limits.requests.refused(LimitExceeded::Client),
         [limit = "client_requests_at_once"] "refused.client_requests_at_once"
             => now.client_limits.requests.refused(LimitExceeded::AtOnce),
-        [limit = "total_requests"] "refused.total_requests" => now.client_limits.requests.refused(LimitExceeded::Total),
+        [limit = "total_requests"] "refused.total_requests"
+            => now.client_limits.requests.refused(LimitExceeded::Total),
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
             => &now.server.site.directories.for_client.refused,
@@ -210,14 +213,17 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_cache_evictions" "Entries evicted for lack of room.":
         .. shared_caches(now, |cache| cache.evictions);
     Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
-    Gauge "pagecast_names" "Remembered names.": "names" => now.server.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
+    Gauge "pagecast_names" "Remembered names.":
+        "names" => now.server.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
     Gauge "pagecast_digests" "Remembered checksums.":
-        "digests" => now.server.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
+        "digests"
+            => now.server.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
         "heap_bytes" => now.server.files.shared.assets.heap.weighted_size(), max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
         "mapped_bytes" => now.server.files.shared.assets.mapped_bytes(), max now.limits.cache_bytes;
-    Gauge "pagecast_mappings" "Mapped files.": "mappings" => now.server.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
+    Gauge "pagecast_mappings" "Mapped files.":
+        "mappings" => now.server.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
         "unmapping.bytes" => now.server.files.loader.unmapper.waiting_bytes();
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
@@ -230,7 +236,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "handles.waits" => &now.server.files.loader.handles.waits;
     Counter "pagecast_handle_timeouts" "Requests that got no handle in time.":
         "handles.timeouts" problem "timeouts.handles" => &now.server.files.loader.handles.timeouts;
-    Counter "pagecast_handles_opened" "Files opened for sending.": => &now.server.files.loader.handles.turnover.opened;
+    Counter "pagecast_handles_opened" "Files opened for sending.":
+        => &now.server.files.loader.handles.turnover.opened;
     Counter "pagecast_handles_closed" "Files opened for sending that were closed again.":
         => &now.server.files.loader.handles.turnover.closed;
     Gauge "pagecast_directories" "Listings and archives under way.":
@@ -284,9 +291,12 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [way = "bearer"] "access.granted.bearer" => now.access.counters().granted.bearer.get(),
         [way = "basic"] "access.granted.basic" => now.access.counters().granted.basic.get();
     Counter "pagecast_logins_refused" "Refused links, tokens and passwords.":
-        [way = "link"] "access.denied.link" problem "refused.logins" => now.access.counters().denied.link.get(),
-        [way = "bearer"] "access.denied.bearer" problem "refused.logins" => now.access.counters().denied.bearer.get(),
-        [way = "basic"] "access.denied.basic" problem "refused.logins" => now.access.counters().denied.basic.get();
+        [way = "link"] "access.denied.link" problem "refused.logins"
+            => now.access.counters().denied.link.get(),
+        [way = "bearer"] "access.denied.bearer" problem "refused.logins"
+            => now.access.counters().denied.bearer.get(),
+        [way = "basic"] "access.denied.basic" problem "refused.logins"
+            => now.access.counters().denied.basic.get();
     Counter "pagecast_logins_missing" "Requests for protected paths without credentials.":
         "access.nothing_shown" => now.access.counters().nothing_shown.get();
     Gauge "pagecast_password_checks" "Password checks under way.":

@@ -80,8 +80,8 @@ impl ChartPoint {
         let durations = now.totals.since(&recent.totals).first_bytes;
         Self {
             at_ms,
-            requests_per_second: per(done.requests(), seconds),
-            bytes_per_second: per(done.bytes(), seconds),
+            requests_per_second: per(done.exchanges.sum(), seconds),
+            bytes_per_second: per(done.sent.sum(), seconds),
             p50_ms: quantile(&durations, 0.5),
             p99_ms: quantile(&durations, 0.99),
             errors_per_second: per(done.errors(), seconds),
@@ -114,7 +114,7 @@ impl Recent {
         let hits = now.hits.saturating_sub(before.hits);
         let lookups = hits + now.misses.saturating_sub(before.misses);
         Self {
-            requests: done.requests(),
+            requests: done.exchanges.sum(),
             classes: StatusClass::ALL.map(|class| share(class.name(), done.of_class(class))),
             paths: SendPath::ALL.map(|path| share(path.name(), done.sent[path as usize].get())),
             duration: Quantiles::of(&done.durations),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::http::client_key::ClientKey;
 use crate::net::{
-    Deadline, Exchanges, NewConnection, ReceiveRate, Scanner, SendQueue, Socket, WorkerContext,
+    Deadline, Exchanges, NewConnection, ReceiveRate, Scanner, SendQueue, Socket, StallTimer, WorkerContext,
     WorkerRegistration,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Http1Connection {
     pub(super) deadline: Deadline,
     /// How fast the client takes the present response.
     pub(super) receive_rate: ReceiveRate,
+    /// Since when the client has taken nothing of it.
+    pub(super) stall: StallTimer,
     /// When bytes last arrived or were sent.
     pub(super) now: Instant,
     /// Nothing has arrived since the task was last woken, so the deadline may have woken it.
@@ -58,6 +60,7 @@ impl Http1Connection {
             input,
             scanner: Scanner::default(),
             receive_rate: ReceiveRate::default(),
+            stall: StallTimer::new(since),
             now: since,
             is_woken: true,
         }

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::BoxBody;
+use bytes::Bytes;
 
+use super::body::RequestBody;
 use super::connection::{ConnectionEnd, Http1Connection};
-use super::request_body::RequestBody;
 use crate::http::method::Method;
 use crate::http::transport_info::TransportInfo;
+use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::RequestPermit;
 use crate::net::{
-    AppService, Framing, ParsedHead, ReceiveRate, ResponseParts, SendError, StreamFraming, app, pace_of,
-    render, request_log,
+    AppService, Framing, GeneratedBody, ParsedHead, ReceiveRate, ResponseParts, SendError, StreamFraming,
+    app, pace_of, render, request_log,
 };
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
 
@@ -28,10 +30,13 @@ impl Http1Connection {
     ) -> Result<Option<ConnectionEnd>, SendError> {
         self.begin_exchange(&head);
         let mut body = RequestBody::of(&head, self.context().settings().requests.body_bytes.get());
-        if body.wants_continue
-            && let Err(outcome) = self.continue_and_discard(&mut body).await?
-        {
-            return Ok(Some(self.abort(outcome, ConnectionEnd::Linger)));
+        if body.wants_continue {
+            self.set_pace(ResponsePace::default()).await?;
+            self.queue.push(Bytes::from_static(CONTINUE));
+            self.flush().await?;
+            if let Err(outcome) = self.discard(&mut body).await {
+                return Ok(Some(self.abort(outcome, ConnectionEnd::Linger)));
+            }
         }
         let ParsedHead { request, is_http10, is_head, .. } = head;
         let mut response = self.call(app, request).await;
@@ -43,7 +48,7 @@ impl Http1Connection {
         let mut keep_alive =
             body.may_persist && !self.context().is_retiring.get() && !self.registration.is_evicted();
         if let Some(exchange) = self.exchanges.last() {
-            request_log::record_response(exchange, &response, || self.now);
+            request_log::record_response(exchange, &response, self.now);
         }
         let rest = self.queue_response(response, Framing { is_head, is_http10, keep_alive });
         // All of the response is in the queue, and in memory.
@@ -53,21 +58,16 @@ impl Http1Connection {
         let _permit = permit.filter(|_| !is_short);
         if let Some((content, framing)) = rest {
             keep_alive &= framing != StreamFraming::UntilClose;
-            self.send_stream(content, framing).await?;
+            self.send_body(content, framing).await?;
         }
         self.finish_exchange(keep_alive, is_short, body).await
     }
 
     fn begin_exchange(&mut self, head: &ParsedHead) {
-        // The usual method needs no look-up.
-        let method = match head.request.method() {
-            method if *method == actix_http::Method::GET => Method::Get,
-            method => Method::classify(method.as_str().as_bytes()),
-        };
+        let method = Method::classify(head.request.method().as_str().as_bytes());
         let protocol = if head.is_http10 { Protocol::Http10 } else { Protocol::Http11 };
         let exchange = Exchange::new(self.now, Some(method), protocol);
-        let context = self.context();
-        exchange.record.set(context.log_options.get().record(&head.request, &self.socket, &context.limits));
+        request_log::record(self.context(), &exchange, &head.request, &self.socket);
         self.exchanges.begin(exchange, self.queue.pushed);
         self.receive_rate = ReceiveRate::default();
     }
@@ -108,24 +108,22 @@ impl Http1Connection {
         &mut self,
         response: Response<BoxBody>,
         framing: Framing,
-    ) -> Option<(BoxBody, StreamFraming)> {
+    ) -> Option<GeneratedBody> {
         let context = Rc::clone(self.context());
         self.queue.begin_response();
         let start = self.queue.pushed;
         self.exchanges.begin_response(response.status().as_u16(), start);
         let content = request_log::content_length(&response, framing.is_head);
         let parts = ResponseParts::of(response);
-        let connection = framing.connection_header(&parts);
+        let connection = framing.connection_line(&parts);
         self.queue.push(context.status_lines.lines(self.now, parts.response.status(), connection));
         if let Some(id_line) = self.exchanges.last().and_then(request_log::id_line) {
             self.queue.push(id_line);
         }
         let rest = render(parts, framing, &mut self.queue);
+        self.record_overhead(start, if rest.is_none() { content } else { 0 });
         if rest.is_none() {
-            self.note_overhead(start, content);
             self.exchanges.end_response(self.queue.pushed);
-        } else {
-            self.note_overhead(start, 0);
         }
         rest
     }
@@ -154,3 +152,5 @@ impl Http1Connection {
         Ok(None)
     }
 }
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

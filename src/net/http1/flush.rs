@@ -1,13 +1,13 @@
 //! Sends what is queued, and gives up clients that take nothing or too little.
 
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::limits::bandwidth::ResponsePace;
-use crate::net::{SendError, StallTimer, WorkerContext};
+use crate::net::{Pacer, SendError, StallTimer};
 
 impl Http1Connection {
     /// Sends all that is queued.
@@ -16,16 +16,13 @@ impl Http1Connection {
             self.restart_idle_timeout();
             return Ok(());
         }
-        let context = Rc::clone(self.context());
-        let mut stall = StallTimer::new(self.now);
-        self.deadline.set(self.now, context.check_interval.get());
-        poll_fn(|cx| self.poll_flush(cx, &context, &mut stall)).await?;
+        self.stall = StallTimer::new(self.now);
+        self.deadline.set(self.now, self.context().check_interval.get());
+        poll_fn(|cx| self.poll_flush(cx)).await?;
         self.now = Instant::now();
-        let (now, cold) = (self.now, self.queue.cursor.take_cold_bytes());
+        let now = self.now;
         self.exchanges.set_wait(|| now, None);
-        if cold > 0 {
-            self.exchanges.add_cold_bytes(cold);
-        }
+        self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
         self.exchanges.settle(self.queue.sent(), now);
         self.restart_idle_timeout();
         Ok(())
@@ -33,23 +30,23 @@ impl Http1Connection {
 
     /// Applies `pace` to what is pushed from now on. What was pushed before is sent first if its pace is another.
     pub(super) async fn set_pace(&mut self, pace: ResponsePace) -> Result<(), SendError> {
-        if !self.queue.has_pace(&pace) || self.socket.lags_behind(pace.connection) {
+        let is_present = match &self.queue.pacer {
+            Some(pacer) => pacer.has_pace(&pace, self.queue.client),
+            None => pace == ResponsePace::default(),
+        };
+        if !is_present || self.socket.lags_behind(pace.connection) {
             self.flush().await?;
-            let context = Rc::clone(self.context());
-            self.queue.set_pace(pace, &context.limits, &mut self.socket);
+            let by_kernel = self.socket.pace(pace.connection);
+            let new = || Box::new(Pacer::new(&self.registration.context.limits, Arc::default()));
+            self.queue.pacer.get_or_insert_with(new).begin(pace, self.queue.client, by_kernel);
         }
         Ok(())
     }
 
     /// Sends; while that has to wait, records it, checks the client's progress and gives up if there is none.
-    fn poll_flush(
-        &mut self,
-        cx: &mut Context<'_>,
-        context: &WorkerContext,
-        stall: &mut StallTimer,
-    ) -> Poll<Result<(), SendError>> {
-        let mut sent = 0;
-        let flushed = self.queue.poll_send(cx, context, &mut self.socket, |bytes| sent += bytes);
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let flushed = self.queue.poll_send(cx, &self.registration.context, &mut self.socket);
+        let sent = std::mem::take(&mut self.queue.taken);
         self.receive_rate.sent(sent);
         if flushed.is_ready() {
             if self.receive_rate.is_waiting() {
@@ -62,8 +59,9 @@ impl Http1Connection {
             // No client is left to read for, or to take the next share of a rate.
             return Poll::Ready(Err(SendError::reset()));
         }
-        self.note_waiting(context, sent, stall);
-        let is_checked = self.run_due_checks(cx, context, stall)?;
+        self.record_wait(sent);
+        let is_checked = self.run_due_checks(cx)?;
+        let context = &self.registration.context;
         let is_too_slow = (sent > 0 || is_checked)
             && self.receive_rate.is_too_slow(
                 &context.settings().connections,
@@ -75,22 +73,20 @@ impl Http1Connection {
 
     /// Records that the response waits after `sent` bytes, which are progress of the client unless a pace makes them
     /// take long.
-    fn note_waiting(&mut self, context: &WorkerContext, sent: usize, stall: &mut StallTimer) {
+    fn record_wait(&mut self, sent: usize) {
         let now = Instant::now();
-        let Self { queue, exchanges, .. } = self;
-        self.receive_rate.set_waiting(now, queue.waits_for_client);
-        exchanges.list_waiting(queue.sent(), now, queue.client, || queue.file().cloned());
-        exchanges.set_wait(|| now, Some(queue.waits_for()));
+        self.receive_rate.set_waiting(now, self.queue.waits_for_client);
+        self.exchanges.list_waiting(&self.queue, now);
         if sent == 0 {
             return;
         }
         self.now = now;
-        if queue.is_paced() {
+        if self.queue.is_paced() {
             // A socket takes bytes at that pace for long without a client at the other end.
-            stall.sent(sent);
+            self.stall.sent(sent);
         } else {
-            *stall = StallTimer::new(now);
-            self.deadline.set(now, context.check_interval.get());
+            self.stall = StallTimer::new(now);
+            self.deadline.set(now, self.context().check_interval.get());
         }
     }
 
@@ -98,26 +94,21 @@ impl Http1Connection {
     ///
     /// # Errors
     /// Why the response is given up.
-    fn run_due_checks(
-        &mut self,
-        cx: &mut Context<'_>,
-        context: &WorkerContext,
-        stall: &mut StallTimer,
-    ) -> Result<bool, SendError> {
+    fn run_due_checks(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
+        let context = &self.registration.context;
         let mut is_checked = false;
         while self.deadline.poll(cx).is_ready() {
             let (now, settings) = (Instant::now(), context.settings());
-            let disk_since = self.queue.cursor.waits_since();
-            if disk_since
-                .is_some_and(|since| now.duration_since(since) >= settings.sending.disk_timeout.get())
+            let disk_timeout = settings.sending.disk_timeout.get();
+            if self.queue.cursor.waits_since().is_some_and(|since| now.duration_since(since) >= disk_timeout)
             {
                 context.files.count_disk_timeout();
                 return Err(SendError::disk_timeout());
             }
             let untaken = self.socket.untaken();
             if untaken.is_none() && self.queue.waits_for_pace() {
-                *stall = StallTimer::new(now);
-            } else if stall.is_expired(now, untaken, settings.connections.stall_timeout.get()) {
+                self.stall = StallTimer::new(now);
+            } else if self.stall.is_expired(now, untaken, settings.connections.stall_timeout.get()) {
                 return Err(SendError::Stalled);
             }
             self.deadline.set(now, context.check_interval.get());

@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::http::canned_response::{self as canned, CannedResponse};
-use crate::net::head::parse;
 use crate::net::http2::PREFACE;
-use crate::net::{ParsedHead, Scan, Scanner, WorkerContext};
-use crate::telemetry::access_log::record::AccessLogRecord;
+use crate::net::{ParsedHead, Scan, Scanner, WorkerContext, request_log};
+use crate::telemetry::metrics::exchange::{Exchange, Protocol};
+use crate::telemetry::metrics::kind::RejectedHead;
 
 /// What a client sent.
 pub(super) enum Arrival {
     Request(ParsedHead),
-    /// No acceptable request: the response to it, whether it has no body since the method is HEAD, and the log record.
-    Rejected(CannedResponse, bool, Option<Box<AccessLogRecord>>),
+    /// No acceptable request: the response to it, and whether it has no body since the method is HEAD.
+    Rejected(CannedResponse, bool),
     /// The preface of HTTP/2, which stays in the buffer.
     Http2,
 }
@@ -76,9 +76,10 @@ impl Http1Connection {
             return Poll::Pending;
         }
         ready!(self.deadline.poll(cx));
+        let input = std::mem::take(&mut self.input);
         // Blank lines alone are no request.
-        let is_blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        Poll::Ready((!is_blank).then(|| self.reject(canned::REQUEST_TIMEOUT, &self.input)))
+        let is_blank = input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        Poll::Ready((!is_blank).then(|| self.reject(canned::REQUEST_TIMEOUT, &input)))
     }
 
     /// Takes a whole head from the front of the buffer.
@@ -98,47 +99,48 @@ impl Http1Connection {
     fn head_in(&mut self, bytes: &[u8], context: &WorkerContext) -> Option<(Arrival, usize)> {
         let limits = context.head_limits();
         let mut start = 0;
-        loop {
-            let left = &bytes[start..];
-            match self.scanner.scan(left, limits) {
-                Scan::Partial if start == 0 => return None,
-                // Blank lines stay in the buffer with what follows them, and are scanned again.
-                Scan::Partial => {
-                    self.scanner = Scanner::default();
-                    return (bytes.len() >= limits.bytes)
-                        .then(|| (self.reject(canned::BAD_REQUEST, left), bytes.len()));
-                }
-                Scan::Blank(length) => start += length,
-                Scan::Rejected(response) => {
-                    return Some((self.reject(response, left), bytes.len()));
-                }
-                Scan::Complete(length) => {
-                    let head = &left[..length];
-                    context.metrics.counts.longest_head.raise(length as u64);
-                    let arrival = match parse(head, limits, &context.last_host) {
-                        Ok(parsed) => Arrival::Request(parsed),
-                        // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
-                        Err(canned::VERSION_NOT_SUPPORTED)
-                            if context.settings().http2.http2.is_on() && PREFACE.starts_with(head) =>
-                        {
-                            return Some((Arrival::Http2, start));
-                        }
-                        Err(response) => self.reject(response, head),
-                    };
-                    return Some((arrival, start + length));
-                }
-            }
+        while bytes[start..].starts_with(b"\r\n") {
+            start += 2;
         }
+        if start > 0 {
+            // Blank lines stay in the buffer with what follows them, and are scanned again.
+            self.scanner = Scanner::default();
+        }
+        let left = &bytes[start..];
+        let length = match self.scanner.scan(left, limits) {
+            Scan::Complete(length) => length,
+            Scan::Partial if start == 0 || bytes.len() < limits.bytes => return None,
+            Scan::Partial => return Some((self.reject(canned::BAD_REQUEST, left), bytes.len())),
+            Scan::Rejected(response) => return Some((self.reject(response, left), bytes.len())),
+        };
+        let head = &left[..length];
+        context.metrics.counts.longest_head.raise(length as u64);
+        let arrival = match limits.parse(head, &context.last_host) {
+            Ok(parsed) => Arrival::Request(parsed),
+            // The preface of HTTP/2 looks like a head of HTTP/1.1 with a body (RFC 9113 §3.4).
+            Err(canned::VERSION_NOT_SUPPORTED)
+                if context.settings().http2.http2.is_on() && PREFACE.starts_with(head) =>
+            {
+                return Some((Arrival::Http2, start));
+            }
+            Err(response) => self.reject(response, head),
+        };
+        Some((arrival, start + length))
     }
 
-    fn reject(&self, response: CannedResponse, head: &[u8]) -> Arrival {
-        Arrival::Rejected(response, head.starts_with(b"HEAD "), self.record_rejected(head))
-    }
-
-    /// The record of bytes that are no acceptable request.
-    pub(super) fn record_rejected(&self, head: &[u8]) -> Option<Box<AccessLogRecord>> {
-        let context = self.context();
-        context.log_options.get().record_rejected(head, &self.socket, &context.limits)
+    /// Counts and records what is no acceptable request: `head`.
+    pub(super) fn reject(&mut self, response: CannedResponse, head: &[u8]) -> Arrival {
+        let context = &self.registration.context;
+        let rejected = match response.status {
+            414 | 431 => RejectedHead::TooLarge,
+            408 => RejectedHead::TooSlow,
+            _ => RejectedHead::Malformed,
+        };
+        context.metrics.counts.rejected_heads[rejected as usize].add(1);
+        let exchange = Exchange::new(Instant::now(), None, Protocol::Http11);
+        request_log::record_rejected(context, &exchange, head, &self.socket);
+        self.exchanges.begin(exchange, self.queue.pushed);
+        Arrival::Rejected(response, head.starts_with(b"HEAD "))
     }
 
     /// True if the buffer holds the whole head of a pipelined request.

@@ -1,14 +1,17 @@
-//! Runs an HTTP/1.1 connection: one exchange after the other.
+//! Runs an HTTP/1.1 connection: one exchange after the other, then the end. Answers what is no acceptable request.
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::connection::{ConnectionEnd, Http1Connection};
 use super::read_head::Arrival;
-use crate::http::canned_response::VERSION_NOT_SUPPORTED;
+use crate::http::canned_response::{CannedResponse, VERSION_NOT_SUPPORTED};
+use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::ClientConnectionPermit;
 use crate::net::http2::{self, PREFACE};
-use crate::net::{AppService, Linger, NewConnection, Worker};
+use crate::net::{AppService, Framing, Linger, NewConnection, SendError, Worker, canned, request_log};
+use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
 
 /// Serves a connection until it ends, from its first request on. Never fails: whatever happens ends the connection and
 /// is logged.
@@ -45,12 +48,10 @@ impl Http1Connection {
                 Arrival::Request(head) => head,
                 Arrival::Http2 if count == 1 => return ConnectionEnd::Http2,
                 Arrival::Http2 => {
-                    let record = self.record_rejected(PREFACE);
-                    return self.refuse_head(VERSION_NOT_SUPPORTED, false, record).await;
+                    self.reject(VERSION_NOT_SUPPORTED, PREFACE);
+                    return self.refuse(VERSION_NOT_SUPPORTED, false).await;
                 }
-                Arrival::Rejected(response, is_head, record) => {
-                    return self.refuse_head(response, is_head, record).await;
-                }
+                Arrival::Rejected(response, is_head) => return self.refuse(response, is_head).await,
             };
             match self.exchange(app, head).await {
                 Ok(None) if self.queue.segments.is_empty() => self.registration.set_reading(),
@@ -60,6 +61,50 @@ impl Http1Connection {
             }
         }
         ConnectionEnd::Close
+    }
+
+    /// Sends `response` as the last one of the connection.
+    async fn refuse(&mut self, response: CannedResponse, is_head: bool) -> ConnectionEnd {
+        log::debug!("{}: refused: {} {}", self.peer_name(), response.status, response.sentence.trim_end());
+        let Err(error) = self.send_canned(response, is_head).await else { return ConnectionEnd::Linger };
+        self.log_abort(&error);
+        self.abort(error.outcome(), ConnectionEnd::Abort)
+    }
+
+    async fn send_canned(&mut self, response: CannedResponse, is_head: bool) -> Result<(), SendError> {
+        self.set_pace(ResponsePace::default()).await?;
+        if let Some(record) = self.exchanges.last().and_then(Exchange::record) {
+            record.clear_response();
+        }
+        self.now = Instant::now();
+        let framing = Framing { is_head, is_http10: false, keep_alive: false };
+        self.queue_response(canned(response, is_head), framing);
+        self.flush().await
+    }
+
+    /// Ends a failed exchange: with another response if nothing of the failed one was sent, else by aborting the
+    /// connection.
+    pub(super) async fn replace_or_abort(&mut self, error: SendError) -> ConnectionEnd {
+        self.log_abort(&error);
+        match error.replacement() {
+            Some(response) if self.queue.withdraw() => {
+                self.socket.reset_on_close(false);
+                self.refuse(response, false).await
+            }
+            _ => self.abort(error.outcome(), ConnectionEnd::Abort),
+        }
+    }
+
+    /// Ends all exchanges under way with `outcome`.
+    pub(super) fn abort(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
+        self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
+        self.exchanges.abort(outcome, self.queue.sent(), Instant::now());
+        end
+    }
+
+    fn log_abort(&mut self, error: &SendError) {
+        let request = request_log::id_suffix(self.exchanges.last());
+        error.log(self.queue.file(), &self.context().files.loader.faults, &request, || self.peer_name());
     }
 
     async fn linger(&mut self) {

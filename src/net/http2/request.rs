@@ -51,7 +51,7 @@ pub(super) fn build(
             continue;
         }
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| canned::BAD_REQUEST)?;
-        facts.note(&name, bytes.as_bytes(), last_host).map_err(|_| RequestError::Malformed)?;
+        facts.add(&name, bytes.as_bytes(), last_host).map_err(|_| RequestError::Malformed)?;
         head.headers.append(name, value(&mut room, bytes.as_bytes())?);
     }
     if facts.lengths > 1 {

@@ -58,7 +58,7 @@ fn prerendered_response(
         PrerenderedBody::None => BodySource::default(),
         PrerenderedBody::Inline => BodySource::of_bytes(prerendered.block.slice(prerendered.body_at..)),
         PrerenderedBody::Segments(segments) => Rc::try_unwrap(segments)
-            .map_or_else(|_| BodySource::default(), |segments| BodySource::of_segments(segments.into_list())),
+            .map_or_else(|_| BodySource::default(), |segments| BodySource::of_segments(segments.list)),
     };
     (headers, body)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::chunk::ChunkBytes;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
-use crate::net::{ResidencyCursor, Segment, SendError, WorkerContext, check_unchanged, read_resident};
+use crate::net::{ResidencyCursor, Segment, SendError, WorkerContext, check_unchanged};
 
 /// The part of a body that has not been sent. The default is empty.
 pub(super) struct BodySource {
@@ -126,10 +126,9 @@ impl BodySource {
                 (ChunkBytes::Shared(chunk), bytes.is_empty())
             }
             Some(Segment::Window(window)) => {
-                let start = window.range.start;
                 let length = limit.min(window.length());
-                let fill = |buffer: &mut [u8]| read_resident(window, start, buffer);
-                let chunk = ChunkBytes::Copied(worker.copy_buffers.filled(length, fill)?);
+                let bytes = worker.copy_buffers.filled(length, |buffer| window.read_resident(buffer))?;
+                let chunk = ChunkBytes::Copied(bytes);
                 // Checked after the read: the bytes are of the version that the file still has.
                 check_unchanged(worker, window)?;
                 window.range.start += chunk.len() as u64;

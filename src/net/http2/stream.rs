@@ -61,22 +61,20 @@ impl Stream {
         body: RecvStream,
     ) -> Result<(), SendError> {
         let ConnectionContext { worker, io, .. } = &*Rc::clone(&self.open.connection);
-        let log_options = worker.log_options.get();
-        let line = log_options.is_on().then(|| (parts.method.clone(), parts.uri.clone()));
+        let is_recorded = request_log::is_on(&worker.settings().logging);
+        let line = is_recorded.then(|| (parts.method.clone(), parts.uri.clone()));
         let response = match build(parts, worker.head_limits(), &worker.last_host) {
             Ok((request, framing)) => {
-                let record = log_options.record(&request, &io.borrow().socket, &worker.limits);
-                self.open.exchange.record.set(record);
+                request_log::record(worker, &self.open.exchange, &request, &io.borrow().socket);
                 self.continue_if_expected(&request, &framing, &body)?;
                 self.call(app, request).await?
             }
             Err(error) => {
                 // The request line of a request that the App does not see.
-                let record = line.and_then(|(method, uri)| {
-                    let line = format!("{method} {uri} HTTP/2");
-                    log_options.record_rejected(line.as_bytes(), &io.borrow().socket, &worker.limits)
-                });
-                self.open.exchange.record.set(record);
+                if let Some((method, uri)) = line {
+                    let (line, exchange) = (format!("{method} {uri} HTTP/2"), &self.open.exchange);
+                    request_log::record_rejected(worker, exchange, line.as_bytes(), &io.borrow().socket);
+                }
                 match error {
                     RequestError::Rejected(response) => canned(response, self.is_head),
                     RequestError::Malformed => {
@@ -139,7 +137,7 @@ impl Stream {
         self.open.client = permit.as_ref().map_or(*client, |permit| permit.key);
         let pacer = self.pacer(&response, permit.as_ref());
         let now = io.borrow().now;
-        request_log::record_response(&mut self.open.exchange, &response, Instant::now);
+        request_log::record_response(&mut self.open.exchange, &response, Instant::now());
         let (head, mut source) = outgoing(response, self.is_head, worker, now);
         // Held to the end of a long response. A short one is as good as sent.
         let _permit = permit.filter(|_| !source.is_in_memory());

@@ -1,5 +1,7 @@
 //! Escapes text from clients so that it can't end the line or the string around it, or change the direction of text.
 
+use std::io::Write;
+
 /// Appends `text` as the content of a JSON string (RFC 8259 §7). Bytes that are not UTF-8 are written as `\xHH`, so that
 /// nothing is lost: two backslashes in the JSON, one in the string.
 ///
@@ -13,8 +15,7 @@ pub(crate) fn json(out: &mut Vec<u8>, text: &[u8]) {
             json_character(out, character);
         }
         for byte in chunk.invalid() {
-            out.extend_from_slice(b"\\\\x");
-            push_hex(out, *byte);
+            let _ = write!(out, "\\\\x{byte:02x}");
         }
     }
 }
@@ -26,8 +27,7 @@ pub(crate) fn combined(out: &mut Vec<u8>, text: &[u8]) {
         if is_plain(*byte) {
             out.push(*byte);
         } else {
-            out.extend_from_slice(b"\\x");
-            push_hex(out, *byte);
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
 }
@@ -46,11 +46,7 @@ fn json_character(out: &mut Vec<u8>, character: char) {
         '\t' => out.extend_from_slice(b"\\t"),
         _ if character.is_control() || is_format_control(character) => {
             // All of them are in the basic plane, so one escape is enough.
-            out.extend_from_slice(b"\\u");
-            let code = u32::from(character);
-            for byte in [code >> 8, code] {
-                push_hex(out, (byte & 0xff) as u8);
-            }
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
         }
         _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
     }
@@ -62,12 +58,6 @@ fn is_format_control(character: char) -> bool {
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
     )
-}
-
-fn push_hex(out: &mut Vec<u8>, byte: u8) {
-    for digit in [byte >> 4, byte & 0xf] {
-        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
-    }
 }
 
 #[cfg(test)]

@@ -127,14 +127,11 @@ impl Object<'_> {
 
     /// Adds an entity tag without its quotes (RFC 9110 §8.8.3).
     fn version(&mut self, etag: &[u8]) {
-        let (is_weak, quoted) = match etag.strip_prefix(b"W/") {
-            Some(quoted) => (true, quoted),
-            None => (false, etag),
-        };
-        let inner = quoted.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(quoted);
         self.name("version");
-        self.0.extend_from_slice(if is_weak { b"\"W/" } else { b"\"" });
-        escape(self.0, inner);
+        self.0.push(b'"');
+        for part in etag.split(|byte| *byte == b'"') {
+            escape(self.0, part);
+        }
         self.0.push(b'"');
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::named_enum::named_enum;
-use crate::telemetry::metrics::outcome::{ExchangeOutcome, Protocol};
+use crate::telemetry::metrics::kind::{ExchangeOutcome, Protocol};
 
 /// Facts about a request, its response and its waits. Texts are copied into one buffer, each up to its maximum length;
 /// nothing is formatted on a worker.
@@ -146,23 +146,19 @@ impl AccessLogRecord {
         // All maximum lengths together fit a `u16`. A field stored again and again finds no space in the end.
         let (Ok(from), Ok(to)) = (u16::try_from(start), u16::try_from(start + kept.len())) else { return };
         self.text.extend_from_slice(kept);
-        if let Some(place) = self.fields.get_mut(field as usize) {
-            *place = Some(from..to);
-        }
+        self.fields[field as usize] = Some(from..to);
     }
 
     /// Returns a stored text.
     pub(crate) fn get(&self, field: LogField) -> Option<&[u8]> {
-        let range = self.fields.get(field as usize)?.as_ref()?;
+        let range = self.fields[field as usize].as_ref()?;
         self.text.get(usize::from(range.start)..usize::from(range.end))
     }
 
     /// Clears the facts about the response, because another one is sent.
     pub(crate) fn clear_response(&mut self) {
         for field in [LogField::Etag, LogField::ContentEncoding, LogField::ContentRange] {
-            if let Some(place) = self.fields.get_mut(field as usize) {
-                *place = None;
-            }
+            self.fields[field as usize] = None;
         }
         self.frame_bytes = 0;
         self.cold_bytes = 0;

@@ -2,14 +2,13 @@
 
 use super::counter::{Counter, CounterArray};
 use super::histogram::Histogram;
-use super::kind::{ExchangeKind, KINDS, PathLookup, SendPath, StatusClass};
-use super::outcome::ExchangeOutcome;
+use super::kind::{ExchangeKind, ExchangeOutcome, KINDS, PathLookup, SendPath, StatusClass};
 
 /// Counts of one worker, of all, or of a period. Each count is exact, but they are not read at the same instant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MetricCounts {
-    /// By [`ExchangeKind::index`].
-    pub(super) exchanges: CounterArray<KINDS>,
+    /// Completed exchanges, by [`ExchangeKind::index`].
+    pub(crate) exchanges: CounterArray<KINDS>,
     /// Bytes sent, by [`SendPath`].
     pub(crate) sent: CounterArray<{ SendPath::ALL.len() }>,
     /// Windows that were in the page cache when they were due to be sent, and windows that were not.
@@ -50,11 +49,6 @@ pub(crate) struct Http2Counts {
 }
 
 impl MetricCounts {
-    /// Completed exchanges.
-    pub(crate) fn requests(&self) -> u64 {
-        self.exchanges.sum()
-    }
-
     /// Exchanges that failed because of the server: status 5xx, a disk error, or a file that changed while it was sent.
     pub(crate) fn errors(&self) -> u64 {
         let is_error = |kind: ExchangeKind| {
@@ -72,11 +66,6 @@ impl MetricCounts {
     /// Exchanges with a status of `class`.
     pub(crate) fn of_class(&self, class: StatusClass) -> u64 {
         self.sum(|kind| kind.class == class)
-    }
-
-    /// Bytes accepted by the kernel.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.sent.sum()
     }
 
     /// Look-ups that the path caches answered, and others.
@@ -157,7 +146,7 @@ mod tests {
             let metrics = Metrics::default();
             end(&metrics, status, outcome);
             assert_eq!(metrics.totals().errors(), errors, "{status} {outcome:?}");
-            assert_eq!((metrics.totals().requests(), metrics.totals().bytes()), (1, 7));
+            assert_eq!((metrics.totals().exchanges.sum(), metrics.totals().sent.sum()), (1, 7));
         }
     }
 
@@ -168,8 +157,11 @@ mod tests {
         let before = metrics.totals();
         end(&metrics, 200, ExchangeOutcome::Complete);
         end(&metrics, 500, ExchangeOutcome::Complete);
-        assert_eq!(metrics.totals().requests(), 3);
+        assert_eq!(metrics.totals().exchanges.sum(), 3);
         let since = metrics.totals().since(&before);
-        assert_eq!((since.requests(), since.errors(), since.bytes(), since.durations.count()), (2, 1, 14, 2));
+        assert_eq!(
+            (since.exchanges.sum(), since.errors(), since.sent.sum(), since.durations.count()),
+            (2, 1, 14, 2)
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-pub(crate) use super::outcome::{ExchangeOutcome, Protocol};
+pub(crate) use super::kind::{ExchangeOutcome, Protocol};
 use super::transfers::{ListedTransfer, Transfer, Transfers};
 use crate::http::client_key::ClientKey;
 use crate::http::method::Method;
@@ -78,7 +78,7 @@ impl Exchange {
         start: impl FnOnce() -> (ClientKey, Option<SitePath<'static>>, Option<u64>),
     ) {
         if let Some(listed) = &mut self.listed {
-            return listed.set_sent(sent);
+            return listed.transfer.sent.set(sent);
         }
         let (client, path, total) = start();
         let (Self { began: started, protocol, .. }, sent) = (&*self, sent.into());

@@ -4,31 +4,21 @@ use std::time::Duration;
 
 use super::counter::{Counter, CounterArray};
 
-/// Inclusive upper bounds of the buckets in nanoseconds. One more bucket holds longer durations.
-pub(crate) const BOUNDS: [u64; 22] = [
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-    60_000_000_000,
-    300_000_000_000,
-    900_000_000_000,
-    1_800_000_000_000,
-    3_600_000_000_000,
+/// Inclusive upper bounds of the buckets in seconds. One more bucket holds longer durations.
+pub(crate) const BOUNDS: [f64; 22] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0,
 ];
+
+/// The bounds in nanoseconds.
+const BOUNDS_NS: [u64; BOUNDS.len()] = {
+    let (mut bounds, mut index) = ([0; BOUNDS.len()], 0);
+    while index < BOUNDS.len() {
+        bounds[index] = (BOUNDS[index] * 1e9 + 0.5) as u64;
+        index += 1;
+    }
+    bounds
+};
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
@@ -55,7 +45,7 @@ impl Histogram {
     fn record_with(&self, took: Duration, add: impl Fn(&Counter, u64)) {
         let nanoseconds =
             took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
-        let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = BOUNDS_NS.iter().position(|bound| nanoseconds <= *bound).unwrap_or(BOUNDS.len());
         add(&self.counts[bucket], 1);
         add(&self.nanoseconds, nanoseconds);
     }
@@ -83,8 +73,8 @@ impl Histogram {
         let mut before = 0_u64;
         for (index, inside) in self.counts.iter().map(Counter::get).enumerate() {
             if inside > 0 && (before + inside) as f64 >= wanted {
-                let low = index.checked_sub(1).map_or(0, |index| BOUNDS[index]);
-                let high = BOUNDS.get(index).copied().unwrap_or(low);
+                let low = index.checked_sub(1).map_or(0, |index| BOUNDS_NS[index]);
+                let high = BOUNDS_NS.get(index).copied().unwrap_or(low);
                 let share = (wanted - before as f64) / inside as f64;
                 return Some(Duration::from_nanos(low + ((high - low) as f64 * share) as u64));
             }

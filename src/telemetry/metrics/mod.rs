@@ -6,7 +6,6 @@ pub(crate) mod exchange;
 pub(crate) mod histogram;
 pub(crate) mod http2;
 pub(crate) mod kind;
-pub(crate) mod outcome;
 pub mod registry;
 pub(crate) mod transfers;
 pub(crate) mod worker;

@@ -1,5 +1,6 @@
 //! Metrics of all workers. Each worker counts for itself without locks; readers add the workers up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,11 +40,11 @@ impl Metrics {
         totals
     }
 
-    /// Returns at most [`TRANSFERS_SHOWN`] long responses in progress, the slowest first.
+    /// Returns the slowest long responses in progress, a bounded number, the slowest first.
     pub(crate) fn transfers(&self) -> Vec<Arc<Transfer>> {
-        let mut slowest = SlowestTransfers::new(Instant::now(), TRANSFERS_SHOWN);
+        let mut slowest = SlowestTransfers { now: Instant::now(), found: BTreeMap::new() };
         self.workers.lock().iter().for_each(|worker| worker.transfers.add_slowest_to(&mut slowest));
-        slowest.into_transfers()
+        slowest.found.into_values().collect()
     }
 
     /// Number of long responses in progress.
@@ -51,6 +52,3 @@ impl Metrics {
         self.workers.lock().iter().map(|worker| worker.transfers.len()).sum()
     }
 }
-
-/// Maximum number of transfers listed at once.
-pub(crate) const TRANSFERS_SHOWN: usize = 100;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::counter::Counter;
-use super::outcome::Protocol;
+use super::kind::Protocol;
 use crate::http::client_key::ClientKey;
 use crate::http::target::SitePath;
 
@@ -36,7 +36,7 @@ pub(crate) struct Transfer {
 pub(crate) struct ListedTransfer {
     list: Transfers,
     key: u64,
-    transfer: Arc<Transfer>,
+    pub(crate) transfer: Arc<Transfer>,
 }
 
 impl Transfers {
@@ -67,51 +67,38 @@ impl Transfers {
     }
 }
 
-impl ListedTransfer {
-    /// Sets the number of bytes accepted by the kernel.
-    pub(crate) fn set_sent(&self, sent: u64) {
-        self.transfer.sent.set(sent);
-    }
-}
-
 impl Drop for ListedTransfer {
     fn drop(&mut self) {
         self.list.0.lock().remove(&self.key);
     }
 }
 
-/// Selection of the slowest transfers. Transfers younger than [`SETTLED`] come last.
+/// Selection of the slowest transfers, the slowest first. Transfers younger than [`SETTLED`] come last.
 pub(super) struct SlowestTransfers {
-    now: Instant,
-    max: usize,
-    /// The first to be listed is the least.
-    found: BTreeMap<(bool, u64, Reverse<Duration>, usize), Arc<Transfer>>,
+    pub(super) now: Instant,
+    pub(super) found: BTreeMap<(bool, u64, Reverse<Duration>, usize), Arc<Transfer>>,
 }
 
 impl SlowestTransfers {
-    pub(super) fn new(now: Instant, max: usize) -> Self {
-        Self { now, max, found: BTreeMap::new() }
-    }
-
     fn offer(&mut self, transfer: &Arc<Transfer>) {
         let age = self.now.saturating_duration_since(transfer.started);
         let rate = u128::from(transfer.sent.get()) * 1000 / age.as_millis().max(1);
         let rate = rate.try_into().unwrap_or(u64::MAX);
         // The address makes a difference between equal ones.
         let rank = (age < SETTLED, rate, Reverse(age), Arc::as_ptr(transfer).addr());
-        if self.found.len() < self.max || self.found.last_key_value().is_some_and(|(last, _)| rank < *last) {
+        if self.found.len() < TRANSFERS_SHOWN
+            || self.found.last_key_value().is_some_and(|(last, _)| rank < *last)
+        {
             self.found.insert(rank, Arc::clone(transfer));
-            if self.found.len() > self.max {
+            if self.found.len() > TRANSFERS_SHOWN {
                 self.found.pop_last();
             }
         }
     }
-
-    /// Returns the transfers, slowest first.
-    pub(super) fn into_transfers(self) -> Vec<Arc<Transfer>> {
-        self.found.into_values().collect()
-    }
 }
+
+/// Maximum number of transfers listed at once.
+const TRANSFERS_SHOWN: usize = 100;
 
 /// Minimum age at which the rate of a transfer is meaningful.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -152,7 +139,7 @@ mod tests {
         let worker = metrics.worker();
         let (first, second) =
             (worker.transfers.add(transfer(1, now, 0)), worker.transfers.add(transfer(2, now, 5)));
-        second.set_sent(700);
+        second.transfer.sent.set(700);
         drop(first);
         let [transfer] = <[Arc<Transfer>; 1]>::try_from(metrics.transfers()).unwrap();
         assert_eq!(
@@ -169,7 +156,7 @@ mod tests {
         let (metrics, now) = (Metrics::default(), Instant::now());
         let worker = metrics.worker();
         let _shown: Vec<_> = (0..3000).map(|client| worker.transfers.add(transfer(client, now, 0))).collect();
-        assert_eq!(metrics.transfers().len(), crate::telemetry::metrics::registry::TRANSFERS_SHOWN);
+        assert_eq!(metrics.transfers().len(), TRANSFERS_SHOWN);
         assert_eq!(metrics.transfer_count(), 3000);
     }
 }

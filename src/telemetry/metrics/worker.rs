@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use super::counts::MetricCounts;
 use super::exchange::Exchange;
-use super::kind::{ExchangeKind, MethodKind, StatusClass};
-use super::outcome::ExchangeOutcome;
+use super::kind::{ExchangeKind, ExchangeOutcome, MethodKind, StatusClass};
 use super::transfers::Transfers;
 use crate::telemetry::access_log::record::AccessLogRecord;
 use crate::telemetry::access_log::shared::AccessLog;
@@ -68,8 +67,7 @@ impl WorkerMetrics {
 mod tests {
     use super::*;
     use crate::http::method::Method;
-    use crate::telemetry::metrics::kind::KINDS;
-    use crate::telemetry::metrics::outcome::Protocol;
+    use crate::telemetry::metrics::kind::{KINDS, Protocol};
     use crate::telemetry::metrics::registry::Metrics;
     use std::time::Duration;
 
@@ -95,7 +93,7 @@ mod tests {
             worker.end(&Exchange { first_byte, status, ..new }, outcome, after(8));
         }
         let totals = metrics.totals();
-        assert_eq!(totals.requests(), 3);
+        assert_eq!(totals.exchanges.sum(), 3);
         assert_eq!((totals.durations.count(), totals.durations.nanoseconds.get()), (3, 24_000_000));
         assert_eq!((totals.first_bytes.count(), totals.first_bytes.nanoseconds.get()), (2, 10_000_000));
         assert_eq!(totals.of_outcome(ExchangeOutcome::ClientGone), 1);
