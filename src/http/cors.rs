@@ -71,12 +71,13 @@ pub fn decide<'a>(
     origin: Option<&'a [u8]>,
     request: CorsRequest<'_>,
 ) -> CorsAnswer<'a> {
+    let is_preflight = matches!(request, CorsRequest::Preflight { .. });
     let mut headers = Vec::new();
-    let vary = match (&policy.origins, request) {
-        (AllowedOrigins::Any, CorsRequest::Simple) => None,
-        (AllowedOrigins::Any, CorsRequest::Preflight { .. }) => Some(VARY_PREFLIGHT_OF_ANY),
-        (AllowedOrigins::These(_), CorsRequest::Simple) => Some(VARY),
-        (AllowedOrigins::These(_), CorsRequest::Preflight { .. }) => Some(VARY_PREFLIGHT),
+    let vary = match (&policy.origins, is_preflight) {
+        (AllowedOrigins::Any, false) => None,
+        (AllowedOrigins::Any, true) => Some(VARY_PREFLIGHT_OF_ANY),
+        (AllowedOrigins::These(_), false) => Some(VARY),
+        (AllowedOrigins::These(_), true) => Some(VARY_PREFLIGHT),
     };
     let Some(allowed) = allowed_origin(policy, origin) else { return CorsAnswer { headers, vary } };
     headers.push(("Access-Control-Allow-Origin", Cow::Borrowed(allowed)));

@@ -60,15 +60,15 @@ pub fn decide(request: &RequestFacts<'_>, has: &Representation<'_>) -> Answer {
         PreconditionResult::NotModified => Answer::NotModified,
         PreconditionResult::Failed => Answer::PreconditionFailed,
         PreconditionResult::Proceed => match request.range {
-            Some(range)
-                if !request.head_only
-                    && request.preconditions.permit_range(&validators, has.dates_are_strong) =>
-            {
-                answer_range(range, has)
-            }
+            Some(range) if !request.head_only && permits_range(request, has) => answer_range(range, has),
             _ => Answer::Whole,
         },
     }
+}
+
+fn permits_range(request: &RequestFacts<'_>, has: &Representation<'_>) -> bool {
+    let last_modified = has.last_modified.filter(|_| has.dates_are_strong);
+    request.preconditions.permit_range(&Validators { etag: has.etag, last_modified })
 }
 
 fn answer_range(range_header: &[u8], has: &Representation<'_>) -> Answer {

@@ -116,6 +116,9 @@ fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
         return (!value.contains(&b'"')).then_some(Cow::Borrowed(value));
     };
     let inner = inner.strip_suffix(b"\"")?;
+    if !inner.iter().any(|byte| matches!(byte, b'\\' | b'"')) {
+        return Some(Cow::Borrowed(inner));
+    }
     let mut plain = Vec::with_capacity(inner.len());
     let mut bytes = inner.iter();
     while let Some(&byte) = bytes.next() {

@@ -61,15 +61,12 @@ impl Preconditions<'_> {
 
     /// Whether a Range header counts: there is no If-Range, or it names this version.
     ///
-    /// A tag is compared strongly. A date must equal the Last-Modified, which must be a strong validator (§13.1.5).
-    pub fn permit_range(&self, validators: &Validators<'_>, dates_are_strong: bool) -> bool {
+    /// A tag is compared strongly. A date must equal the Last-Modified (§13.1.5).
+    pub fn permit_range(&self, validators: &Validators<'_>) -> bool {
         let Some(if_range) = self.if_range else { return true };
         match EntityTag::parse(if_range) {
             Some(tag) => tag.strong_eq(validators.etag),
-            None => {
-                dates_are_strong
-                    && HttpDate::parse(if_range).is_some_and(|date| validators.last_modified == Some(date))
-            }
+            None => HttpDate::parse(if_range).is_some_and(|date| validators.last_modified == Some(date)),
         }
     }
 }
@@ -216,7 +213,7 @@ mod tests {
             (Some(b""), false),
         ] {
             let preconditions = Preconditions { if_range: header, ..none() };
-            assert_eq!(preconditions.permit_range(&validators, true), expected, "{preconditions:?}");
+            assert_eq!(preconditions.permit_range(&validators), expected, "{preconditions:?}");
         }
     }
 }

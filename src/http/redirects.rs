@@ -29,8 +29,7 @@ pub struct Redirects {
     by_first_name: HashMap<Vec<u8>, Vec<usize>>,
     /// Lines that begin with a placeholder or a splat.
     open: Vec<usize>,
-    /// Whether a line applies even if a file exists.
-    pub has_forced: bool,
+    has_forced: bool,
 }
 
 /// Name of the file in the root of a site. It is never served.
@@ -82,6 +81,11 @@ impl Redirects {
     /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// Whether a line applies even if a file exists.
+    pub fn has_forced(&self) -> bool {
+        self.has_forced
     }
 
     /// The answer of the first line that matches `path`.
@@ -234,7 +238,7 @@ mod tests {
             assert_eq!(found(&some, path.as_bytes(), None, false), any, "{path}");
             assert_eq!(found(&some, path.as_bytes(), None, true), forced, "{path}");
         }
-        assert!(some.has_forced && !redirects("/a /b").has_forced);
+        assert!(some.has_forced() && !redirects("/a /b").has_forced());
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Site {
     /// True if the path alone decides what it resolves to.
     fn path_decides(&self, is_archive: bool) -> bool {
         let SiteSettings { redirects, config, .. } = &self.settings;
-        !is_archive && !redirects.has_forced && config.site.trailing_slash == TrailingSlash::Add
+        !is_archive && !redirects.has_forced() && config.site.trailing_slash == TrailingSlash::Add
     }
 
     async fn look_up(
@@ -110,7 +110,7 @@ impl Site {
         if hides(settings.config.site.dotfiles, &target.path) {
             return Err(self.error(request, HttpError::NotFound));
         }
-        if settings.redirects.has_forced
+        if settings.redirects.has_forced()
             && let Some(resolved) = self.apply_redirects(request, &target, true).await?
         {
             return Ok(resolved);

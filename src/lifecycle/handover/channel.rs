@@ -25,7 +25,7 @@ pub(crate) struct Channel {
     /// Bytes that were received and are no whole line yet.
     input: Vec<u8>,
     /// Descriptors that were received and not taken yet, in order.
-    pub(super) descriptors: VecDeque<OwnedFd>,
+    descriptors: VecDeque<OwnedFd>,
 }
 
 impl Channel {
@@ -84,6 +84,11 @@ impl Channel {
                 Some(bytes) => self.input.extend_from_slice(bytes),
             }
         }
+    }
+
+    /// Takes the descriptor that came with the message received last.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
     }
 }
 
@@ -163,11 +168,11 @@ mod tests {
             for number in 0..50 {
                 assert_eq!(far.receive().await.unwrap(), Some(socket(number)));
                 let mut text = String::new();
-                File::from(far.descriptors.pop_front().unwrap()).read_to_string(&mut text).unwrap();
+                File::from(far.take_descriptor().unwrap()).read_to_string(&mut text).unwrap();
                 assert_eq!(text, number.to_string());
             }
             assert!(matches!(far.receive().await.unwrap(), Some(HandoverMessage::Offered { count: 50, .. })));
-            assert!(far.descriptors.pop_front().is_none());
+            assert!(far.take_descriptor().is_none());
         };
         tokio::join!(sending, receiving);
         drop(near);

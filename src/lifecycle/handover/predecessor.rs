@@ -61,8 +61,7 @@ impl Predecessor {
             match channel.receive().await? {
                 Some(HandoverMessage::Socket(description)) => {
                     let missing = || io::Error::other("a message came without its descriptor");
-                    let socket =
-                        InheritedSocket::check(channel.descriptors.pop_front().ok_or_else(missing)?)?;
+                    let socket = InheritedSocket::check(channel.take_descriptor().ok_or_else(missing)?)?;
                     let group = groups.entry(description.group).or_insert_with(|| Group {
                         description,
                         at: socket.at.clone(),
@@ -94,10 +93,11 @@ impl Predecessor {
     ) -> io::Result<Option<BoundAddress>> {
         let name = address.to_string();
         let is_named = |group: &Group| group.description.asked.as_ref() == Some(&name);
+        let is_it = |group: &Group| group.description.scheme == scheme && is_named(group);
+        let is_at = |group: &Group| group.at == *address;
         let find = |is: &dyn Fn(&Group) -> bool| self.offered.iter().position(is);
-        let position = find(&|group| group.description.scheme == scheme && is_named(group))
-            .or_else(|| find(&|group| is_named(group) && !address.is_chosen_by_the_system()))
-            .or_else(|| find(&|group| group.at == *address));
+        let is_other = |group: &Group| is_named(group) && !address.is_chosen_by_the_system();
+        let position = find(&is_it).or_else(|| find(&is_other)).or_else(|| find(&is_at));
         let Some(position) = position else { return Ok(None) };
         let group = self.offered.remove(position);
         self.bound(group, scheme, Some(address.clone()), Some(defers)).map(Some)

@@ -40,7 +40,9 @@ impl UpgradePath {
     fn try_prepare(path: &Path, predecessor: Option<&Path>) -> io::Result<Self> {
         check_directory(path)?;
         check_free(path, predecessor)?;
-        let temporary = path.with_added_extension(std::process::id().to_string());
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = PathBuf::from(temporary);
         remove_stale(&temporary)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(&temporary)?)?;

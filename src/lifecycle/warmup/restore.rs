@@ -26,9 +26,12 @@ impl WarmupState {
     /// # Errors
     /// If it can't be written to, or lies in the document root, from which it would be served.
     pub(crate) fn open(config: &Config, warmup: Warmup) -> io::Result<Self> {
-        let root = config.site.root.as_path();
-        let state_dir = config.continuity.state_dir.given();
-        let directory = state_dir.map(|path| StateDirectory::open(path.as_path(), root)).transpose()?;
+        let directory = config
+            .continuity
+            .state_dir
+            .given()
+            .map(|path| StateDirectory::open(path.as_path(), config.site.root.as_path()))
+            .transpose()?;
         Ok(Self { directory, warmup, timeout: config.continuity.warm_timeout.get() })
     }
 

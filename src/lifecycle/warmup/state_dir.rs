@@ -38,21 +38,16 @@ impl StateDirectory {
             let message = format!("the state directory {} can't be written to: {error}", path.display());
             io::Error::new(error.kind(), message)
         })?;
-        // If one of them can't be resolved, that is reported elsewhere.
-        let is_inside = path.canonicalize().and_then(|path| Ok(path.starts_with(root.canonicalize()?)));
-        if is_inside.unwrap_or(false) {
+        if is_inside(path, root) {
             return Err(io::Error::other(format!(
                 "the state directory {} lies in the root {}, from which it would be served",
                 path.display(),
                 root.display()
             )));
         }
-        let entries = fs::Dir::read_from(&directory).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| is_temporary(entry.file_name().to_bytes())) {
-            // One that can't be removed does no harm.
-            let _ = remove_leftover(directory.as_fd(), entry.file_name().to_bytes());
-        }
-        Ok(Self { directory: Arc::new(directory), file: path.join(FILE) })
+        let opened = Self { directory: Arc::new(directory), file: path.join(FILE) };
+        opened.remove_temporary_files();
+        Ok(opened)
     }
 
     /// Reads the list that was saved last, at most `max` files; empty if there is none. Errors are logged: the list is only a
@@ -91,6 +86,20 @@ impl StateDirectory {
         temporary.file.write_all(render(hot).as_bytes())?;
         temporary.persist(FILE.as_bytes())
     }
+
+    /// Removes temporary files. One that can't be removed does no harm.
+    fn remove_temporary_files(&self) {
+        let Ok(entries) = fs::Dir::read_from(&*self.directory) else { return };
+        for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
+            let _ = remove_leftover(self.directory.as_fd(), entry.file_name().to_bytes());
+        }
+    }
+}
+
+/// Whether `path` lies in `root`; false if one of them can't be resolved, which is reported elsewhere.
+fn is_inside(path: &Path, root: &Path) -> bool {
+    let inside = path.canonicalize().and_then(|path| Ok(path.starts_with(root.canonicalize()?)));
+    inside.unwrap_or(false)
 }
 
 const FILE: &str = "hot-files";
