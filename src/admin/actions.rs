@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::respond::{self, error};
 use crate::config::PathGlobs;
 use crate::http::form_encoding;
@@ -19,7 +19,7 @@ use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::service_manager;
 
 /// Makes readiness fail, so that load balancers stop sending traffic, or lets it pass again. Traffic is still served.
-pub(super) fn set_drained(server: &AdminContext, is_drained: bool) -> HttpResponse {
+pub(super) fn set_drained(server: &ServerContext, is_drained: bool) -> HttpResponse {
     let phase = server.lifecycle.phase();
     if phase >= Phase::Draining {
         return error(StatusCode::CONFLICT, "The server is stopping.");
@@ -37,7 +37,7 @@ pub(super) fn set_drained(server: &AdminContext, is_drained: bool) -> HttpRespon
 }
 
 /// Removes cache entries whose names match the globs.
-pub(super) async fn purge(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn purge(server: Arc<ServerContext>, request: HttpRequest) -> HttpResponse {
     let globs = match globs_of(&request) {
         Ok(Some(globs)) => globs,
         Ok(None) => {
@@ -59,7 +59,7 @@ pub(super) async fn purge(server: Arc<AdminContext>, request: HttpRequest) -> Ht
 }
 
 /// Reads the configuration again, as SIGHUP does.
-pub(super) async fn reload(server: Arc<AdminContext>, _: HttpRequest) -> HttpResponse {
+pub(super) async fn reload(server: Arc<ServerContext>, _: HttpRequest) -> HttpResponse {
     match server.lifecycle.phase() {
         Phase::Starting | Phase::Warming => return error(StatusCode::CONFLICT, "The server is starting."),
         Phase::Ready => {}

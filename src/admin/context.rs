@@ -1,4 +1,4 @@
-//! The parts of the server that the admin listener shows and operates.
+//! The parts of the server that the admin listener shows and operates, and that workers start with.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,8 +12,8 @@ use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
 use crate::telemetry::metrics::registry::Metrics;
 
-/// The parts of the server that the admin listener shows and operates.
-pub(crate) struct AdminContext {
+/// The parts of the server that the admin listener shows and operates, and that workers start with.
+pub(crate) struct ServerContext {
     pub(crate) started: Instant,
     /// The listeners were taken over from a predecessor.
     pub(crate) is_successor: bool,

@@ -8,14 +8,14 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::actions::{FAILED, globs_of, query_values};
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::respond::{self, error};
 use crate::config::{shown, table};
 use crate::lifecycle::reload::ConfigInEffect;
 use crate::sys::own_thread::run_on_own_thread;
 
 /// Lists every value in effect, its source, and changes that need a restart. As text with `?format=text`.
-pub(super) async fn config(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn config(server: Arc<ServerContext>, request: HttpRequest) -> HttpResponse {
     let current = server.reloader.current.load_full();
     let ConfigInEffect { origins, limits, postponed, view } = &*current;
     let values = shown(&view.config, origins, limits);
@@ -34,7 +34,7 @@ pub(super) async fn config(server: Arc<AdminContext>, request: HttpRequest) -> H
 }
 
 /// Lists entries of the name cache, the most recently used first. `?glob=` selects names, `?limit=` bounds their number.
-pub(super) async fn cache(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn cache(server: Arc<ServerContext>, request: HttpRequest) -> HttpResponse {
     let globs = match globs_of(&request) {
         Ok(globs) => globs,
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),

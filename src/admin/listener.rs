@@ -25,7 +25,7 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::respond::{Allow, route};
 use super::{actions, dashboard, debug, events, metrics, status, warm};
 use crate::admin::sampler::Sampler;
@@ -48,7 +48,7 @@ impl Admin {
     ///
     /// # Errors
     /// If the thread or its event loop can't be started.
-    pub(crate) fn start(listener: Listener, context: Arc<AdminContext>) -> io::Result<Self> {
+    pub(crate) fn start(listener: Listener, context: Arc<ServerContext>) -> io::Result<Self> {
         let lifecycle = Lifecycle::new();
         let (started, is_started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("pagecast-admin".to_owned()).spawn({
@@ -75,7 +75,7 @@ impl Admin {
 
 async fn serve(
     listener: Listener,
-    context: Arc<AdminContext>,
+    context: Arc<ServerContext>,
     lifecycle: Lifecycle,
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
@@ -96,7 +96,7 @@ async fn serve(
 
 /// Builds the App: `address` is that of the listener, `None` for a unix socket.
 async fn build_service(
-    context: &Arc<AdminContext>,
+    context: &Arc<ServerContext>,
     sampler: &Rc<Sampler>,
     lifecycle: &Lifecycle,
     address: Option<SocketAddr>,
@@ -124,7 +124,7 @@ async fn build_service(
 }
 
 /// Adds what shows and operates the server.
-fn add_routes(app: &mut ServiceConfig, server: &Arc<AdminContext>) {
+fn add_routes(app: &mut ServiceConfig, server: &Arc<ServerContext>) {
     route(app, "/status", Allow::GetHead, server, status::status);
     route(app, "/metrics", Allow::GetHead, server, metrics::metrics);
     route(app, "/debug/config", Allow::GetHead, server, debug::config);

@@ -12,11 +12,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use self::page::MetricsPage;
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::readings::Readings;
 use super::respond::uncached;
 
-pub(super) async fn metrics(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn metrics(server: Arc<ServerContext>, request: HttpRequest) -> HttpResponse {
     let accept = request.headers().get(ACCEPT).map_or(&b""[..], |accept| accept.as_bytes());
     let format = Format::of(accept);
     let Some(text) = open_metrics(Readings::new(&server)) else {

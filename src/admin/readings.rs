@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::process::{Process, ProcessUsage};
 use crate::auth::access::Authenticator;
 use crate::config::{Config, ResolvedLimits};
@@ -19,7 +19,7 @@ use crate::telemetry::metrics::counts::MetricCounts;
 /// The numbers at one moment.
 pub(crate) struct Readings {
     /// For the numbers that are read one by one.
-    pub(crate) server: Arc<AdminContext>,
+    pub(crate) server: Arc<ServerContext>,
     /// Configuration in effect.
     pub(crate) config: Config,
     pub(crate) limits: ResolvedLimits,
@@ -45,7 +45,7 @@ pub(crate) struct Readings {
 
 impl Readings {
     /// Reads all numbers. Blocks only for short locks.
-    pub(crate) fn new(server: &Arc<AdminContext>) -> Self {
+    pub(crate) fn new(server: &Arc<ServerContext>) -> Self {
         let current = server.reloader.current.load_full();
         Self {
             config: Config::clone(&current.view.config),

@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use self::rates::{BusyFiles, Downloads};
 use self::sample::Sample;
 use self::snapshot::{ChartPoint, Recent, Snapshot, summarize};
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::readings::Readings;
 use super::status::{all_series, status_of};
 use crate::admin::slots::AdminSlot;
@@ -30,7 +30,7 @@ use crate::sys::own_thread::run_on_own_thread;
 ///
 /// Decision: docs/decisions/038-dashboard-sampler.md.
 pub(crate) struct Sampler {
-    server: Arc<AdminContext>,
+    server: Arc<ServerContext>,
     snapshots: watch::Sender<Bytes>,
     history: RefCell<SampleHistory>,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Sampler {
-    pub(crate) fn new(server: Arc<AdminContext>) -> Self {
+    pub(crate) fn new(server: Arc<ServerContext>) -> Self {
         Self { server, snapshots: watch::Sender::new(Bytes::new()), history: RefCell::default() }
     }
 

@@ -6,13 +6,13 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::readings::Readings;
 use super::registry::metric::{Series, Value};
 use super::registry::table::METRICS;
 use super::respond;
 
-pub(super) async fn status(server: Arc<AdminContext>, _: HttpRequest) -> HttpResponse {
+pub(super) async fn status(server: Arc<ServerContext>, _: HttpRequest) -> HttpResponse {
     let now = Readings::new(&server);
     respond::json(StatusCode::OK, &status_of(&all_series(&now)))
 }

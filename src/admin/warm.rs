@@ -16,7 +16,7 @@ use futures_util::stream;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::actions::globs_of;
-use super::context::AdminContext;
+use super::context::ServerContext;
 use super::respond::{text, uncached};
 use crate::config::PathGlobs;
 use crate::lifecycle::warmup::progress::{ADMIN_HEADER, WarmProgressLine};
@@ -24,7 +24,7 @@ use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
-pub(super) async fn warm(server: Arc<AdminContext>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn warm(server: Arc<ServerContext>, request: HttpRequest) -> HttpResponse {
     let headers = request.headers();
     let is_from_page = headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site");
     if is_from_page || !headers.contains_key(ADMIN_HEADER) {

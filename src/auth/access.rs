@@ -12,8 +12,10 @@ use crate::auth::counts::AccessCounters;
 use crate::auth::password_checks::{ClientAttempts, NoCheck, PasswordChecks, VerifiedPasswords};
 use crate::auth::signed_url::{SignedUrlError, check_signed_url};
 use crate::config::{AccessRule, Config, CredentialFiles};
+use crate::http::canned_response::{BUSY, SIGNED_URL_EXPIRED, SIGNED_URL_INVALID, SIGNED_URL_REQUIRED};
 use crate::http::challenge::{BearerError, Challenge};
 use crate::http::credentials::{AuthScheme, Credentials, Login, Token};
+use crate::http::error::HttpError;
 use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;
 use crate::limits::client_limits::Limits;
@@ -40,25 +42,6 @@ struct SharedAuthState {
     clock: RateClock,
     checks: PasswordChecks,
     counters: AccessCounters,
-}
-
-/// Why a path stays closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AccessDenied {
-    /// No credentials, or wrong ones.
-    Unauthenticated(Challenge),
-    /// The credentials are valid, but not for this path.
-    NotAllowed(Challenge),
-    /// The path needs a signed URL.
-    SignedUrlRequired,
-    /// The signed URL does not open the path.
-    SignedUrlInvalid,
-    /// The signed URL was valid until a moment that has passed.
-    SignedUrlExpired,
-    /// Too many wrong attempts: seconds until the client may try again.
-    TooManyAttempts(u64),
-    /// No thread became free for a password check.
-    Busy,
 }
 
 /// A request for a path that an access rule closes.
@@ -131,7 +114,7 @@ impl Authenticator {
         &self,
         access: &AccessRequest<'_>,
         rule: &AccessRule,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let (signed_url, credentials) = self.presented(access, rule);
         if signed_url.is_none() && credentials == Credentials::None {
             self.counters().nothing_shown.add_shared(1);
@@ -146,7 +129,7 @@ impl Authenticator {
             if access.limits.may_log(key) {
                 log::warn!("client {key} rejected: more wrong attempts than login_attempts allows");
             }
-            return Err(AccessDenied::TooManyAttempts(seconds));
+            return Err(HttpError::TooManyAttempts(seconds));
         }
         let by_url = signed_url.map(|query| self.by_signed_url(access, query, address, &client));
         if let Some(Ok(grant)) = by_url {
@@ -194,7 +177,7 @@ impl Authenticator {
         query: Result<SignedUrlQuery<'_>, SignedUrlQueryError>,
         address: Option<IpAddr>,
         client: &ClientAttempts,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let Inner { files, index, .. } = &*self.inner;
         let (method, requested) = (access.request.method(), access.requested);
         if let Err(error) = check_signed_url(query, &files.link_keys, method, requested, address) {
@@ -204,8 +187,8 @@ impl Authenticator {
             }
             self.counters().denied.link.add_shared(1);
             return Err(match error {
-                SignedUrlError::Expired => AccessDenied::SignedUrlExpired,
-                _ => AccessDenied::SignedUrlInvalid,
+                SignedUrlError::Expired => HttpError::Fixed(&SIGNED_URL_EXPIRED),
+                _ => HttpError::Fixed(&SIGNED_URL_INVALID),
             });
         }
         self.counters().granted.link.add_shared(1);
@@ -219,14 +202,14 @@ impl Authenticator {
         token: Token<'_>,
         rule: &AccessRule,
         client: &ClientAttempts,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let Some(name) = self.inner.files.tokens.owner(token.0) else {
             return Err(self.malformed(AuthScheme::Bearer, rule, client));
         };
         if !rule.admits(&name) {
             self.counters().denied.bearer.add_shared(1);
             let bearer = Some(BearerError::InsufficientScope);
-            return Err(AccessDenied::NotAllowed(Challenge { basic: false, bearer }));
+            return Err(HttpError::NotAllowed(Challenge { basic: false, bearer }));
         }
         self.counters().granted.bearer.add_shared(1);
         Ok(Grant::Bearer(name))
@@ -237,27 +220,27 @@ impl Authenticator {
         login: Login,
         rule: &AccessRule,
         client: &ClientAttempts,
-    ) -> Result<Grant, AccessDenied> {
+    ) -> Result<Grant, HttpError> {
         let Inner { verified, files, .. } = &*self.inner;
         let denied = match verified.name_of(login, &files.passwords, self.checks(), client).await {
             Ok(name) if rule.admits(&name) => {
                 self.counters().granted.basic.add_shared(1);
                 return Ok(Grant::Basic(name));
             }
-            Ok(_) => AccessDenied::NotAllowed(Challenge::default()),
-            Err(NoCheck::Wrong) => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
+            Ok(_) => HttpError::NotAllowed(Challenge::default()),
+            Err(NoCheck::Wrong) => HttpError::Unauthorized(challenge(rule, BearerError::None)),
             Err(NoCheck::NotAllowed) => {
                 self.counters().limited.add_shared(1);
-                return Err(AccessDenied::TooManyAttempts(client.wait().unwrap_or(1)));
+                return Err(HttpError::TooManyAttempts(client.wait().unwrap_or(1)));
             }
-            Err(NoCheck::Busy) => return Err(AccessDenied::Busy),
+            Err(NoCheck::Busy) => return Err(HttpError::Fixed(&BUSY)),
         };
         self.counters().denied.basic.add_shared(1);
         Err(denied)
     }
 
     /// Counts credentials that are malformed, or a token that is unknown.
-    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientAttempts) -> AccessDenied {
+    fn malformed(&self, scheme: AuthScheme, rule: &AccessRule, client: &ClientAttempts) -> HttpError {
         client.count_wrong();
         let denied = &self.counters().denied;
         let (counter, error) = match scheme {
@@ -265,14 +248,14 @@ impl Authenticator {
             AuthScheme::Basic => (&denied.basic, BearerError::None),
         };
         counter.add_shared(1);
-        AccessDenied::Unauthenticated(challenge(rule, error))
+        HttpError::Unauthorized(challenge(rule, error))
     }
 }
 
-fn missing_credentials(rule: &AccessRule) -> AccessDenied {
+fn missing_credentials(rule: &AccessRule) -> HttpError {
     match rule.methods.bearer || rule.methods.basic {
-        true => AccessDenied::Unauthenticated(challenge(rule, BearerError::None)),
-        false => AccessDenied::SignedUrlRequired,
+        true => HttpError::Unauthorized(challenge(rule, BearerError::None)),
+        false => HttpError::Fixed(&SIGNED_URL_REQUIRED),
     }
 }
 

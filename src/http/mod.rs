@@ -37,6 +37,7 @@ pub mod digest;
 pub mod disposition;
 pub mod encoding;
 pub mod entity_tag;
+pub mod error;
 pub(crate) mod form_encoding;
 pub mod forwarded;
 pub mod forwarded_for;

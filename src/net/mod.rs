@@ -63,7 +63,7 @@ use self::pacing::{Pacer, pace_of};
 use self::prerendered::{PacedResponse, PrerenderedBody, PrerenderedResponse};
 use self::registration::{LAST_CHANCE, WorkerRegistration};
 use self::reject::{reject, reject_at_once, rejection, rejection_message};
-use self::render::{Framing, GeneratedBody, StreamFraming, render};
+use self::render::{Framing, GeneratedBody, StreamFraming, lines_without, render};
 use self::residency_cursor::{ResidencyCursor, check_unchanged};
 use self::response_parts::{ResponseParts, canned, describes_body, is_framing, status_of};
 use self::segments::{Segment, Segments, Window, body_of, distance};

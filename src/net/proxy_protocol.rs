@@ -33,18 +33,14 @@ pub enum ProxySource {
 /// A line of version 1 has at most 107 bytes, a header of version 2 at most [`V2_BYTES_MAX`] behind its first 16. TLVs
 /// must fill it, and a CRC32C among them must match; their other contents are ignored.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
-    if is_prefixed(bytes, V2_SIGNATURE) {
-        return if bytes.len() < V2_SIGNATURE.len() { ProxyHeader::Partial } else { version_2(bytes) };
+    let versions: [(&[u8], fn(&[u8]) -> ProxyHeader); 2] =
+        [(V1_SIGNATURE, version_1), (V2_SIGNATURE, version_2)];
+    let agrees = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
+    match versions.into_iter().find(|(signature, _)| agrees(signature)) {
+        None => ProxyHeader::Absent,
+        Some((signature, _)) if bytes.len() < signature.len() => ProxyHeader::Partial,
+        Some((_, version)) => version(bytes),
     }
-    if is_prefixed(bytes, V1_SIGNATURE) {
-        return if bytes.len() < V1_SIGNATURE.len() { ProxyHeader::Partial } else { version_1(bytes) };
-    }
-    ProxyHeader::Absent
-}
-
-/// True if one of `bytes` and `signature` begins with the other.
-fn is_prefixed(bytes: &[u8], signature: &[u8]) -> bool {
-    bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
 
 fn version_1(bytes: &[u8]) -> ProxyHeader {
@@ -60,22 +56,18 @@ fn version_1(bytes: &[u8]) -> ProxyHeader {
 }
 
 fn source_of_line(line: &str) -> Option<ProxySource> {
-    let mut words = line.strip_prefix("PROXY ")?.split(' ');
-    let family = words.next()?;
-    if family == "UNKNOWN" {
-        return Some(ProxySource::Peer);
-    }
-    let mut next = || words.next();
-    let (source, destination, port, other_port) = (next()?, next()?, next()?, next()?);
-    if next().is_some() {
-        return None;
-    }
-    let address = |text: &str| -> Option<IpAddr> {
-        match family {
-            "TCP4" => text.parse().ok().map(IpAddr::V4),
-            "TCP6" => text.parse().ok().map(IpAddr::V6),
-            _ => None,
+    let words: Vec<&str> = line.split(' ').collect();
+    let (family, source, destination, port, other_port) = match words[..] {
+        ["PROXY", "UNKNOWN", ..] => return Some(ProxySource::Peer),
+        ["PROXY", family, source, destination, port, other_port] => {
+            (family, source, destination, port, other_port)
         }
+        _ => return None,
+    };
+    let address = |text: &str| match family {
+        "TCP4" => text.parse().ok().map(IpAddr::V4),
+        "TCP6" => text.parse().ok().map(IpAddr::V6),
+        _ => None,
     };
     let (source, _) = (address(source)?, address(destination)?);
     let (port, _) = (decimal_port(port)?, decimal_port(other_port)?);

@@ -116,7 +116,10 @@ fn render_plain(parts: ResponseParts, framing: Framing, queue: &mut SendQueue) -
 }
 
 /// The rendered header lines except those whose name is `unwanted`, without the empty line.
-fn lines_without(prerendered: &PrerenderedResponse, unwanted: impl Fn(&HeaderName) -> bool) -> BytesMut {
+pub(super) fn lines_without(
+    prerendered: &PrerenderedResponse,
+    unwanted: impl Fn(&HeaderName) -> bool,
+) -> BytesMut {
     let mut kept = BytesMut::with_capacity(prerendered.body_at + prerendered.tail.len() + 64);
     for line in prerendered.lines() {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();

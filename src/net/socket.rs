@@ -73,7 +73,15 @@ impl Socket {
     ///
     /// A short read leaves nothing behind, so the next one waits for the event loop instead of for an EAGAIN.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.session.is_none() { self.raw.poll_read(cx, buffer) } else { self.poll_decrypt(cx, buffer) }
+        if self.session.is_none() {
+            return self.raw.poll_read(cx, buffer);
+        }
+        let read = self.decrypt_with(buffer, |raw, ciphertext| raw.poll_read(cx, ciphertext));
+        if matches!(read, Poll::Pending | Poll::Ready(Err(_))) {
+            // Sends the alert, or session tickets if no response was sent with them.
+            let _ = self.poll_drain(cx);
+        }
+        read
     }
 
     /// Reads what has arrived even if the event loop has not reported it: for a last read before the end.
@@ -121,15 +129,6 @@ impl Socket {
     pub(super) fn poll_drain_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { raw, session: Some(session), .. } = self else { return Poll::Ready(Ok(0)) };
         raw.poll_call(cx, Interest::WRITABLE, |fd| session.send(fd), |_| false)
-    }
-
-    fn poll_decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = self.decrypt_with(buffer, |raw, ciphertext| raw.poll_read(cx, ciphertext));
-        if matches!(read, Poll::Pending | Poll::Ready(Err(_))) {
-            // Sends the alert, or session tickets if no response was sent with them.
-            let _ = self.poll_drain(cx);
-        }
-        read
     }
 
     /// Reads plaintext from ciphertext that `receive` reads.

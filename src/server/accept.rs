@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use crate::files::{Fault, Files};
 use crate::http::canned_response::BUSY;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::limits::connections::{ConnectionAdmission, Connections};
+use crate::limits::connections::ConnectionAdmission;
 use crate::net::app::AppService;
 use crate::net::listener::{self, Listener};
 use crate::net::opening;
@@ -58,12 +58,8 @@ pub(crate) async fn accept<S: AppService>(
         Ok(Socket::new(fd, peer))
     };
     let busy = Rc::from(&*rejection(BUSY, tls.is_some()));
-    let context = &worker.context;
-    let admit = |socket| {
-        let serve = |socket| opening::serve(Rc::clone(&worker), socket, tls.clone());
-        admit(&context.limits.connections, socket, &busy, serve);
-    };
-    accept_until(closing, &queue, next, admit, |error| report(&context.files, error)).await;
+    let admit = |socket| admit(&worker, socket, tls.clone(), &busy);
+    accept_until(closing, &queue, next, admit, |error| report(&worker.context.files, error)).await;
 }
 
 /// Admits what `next` accepts whenever `queue` is readable, until `closing` completes and the queue is empty. Errors that may last
@@ -156,29 +152,25 @@ fn concerns_one_connection(error: Errno) -> bool {
 }
 
 /// Serves or refuses a connection, as the limit on connections allows. `busy` is what a refused client gets.
-fn admit<F: Future<Output = ()> + 'static>(
-    connections: &Arc<Connections>,
-    mut socket: Socket,
-    busy: &Rc<[u8]>,
-    serve: impl FnOnce(Socket) -> F,
-) {
-    match connections.admit() {
+fn admit<S: AppService>(worker: &Rc<Worker<S>>, mut socket: Socket, tls: Option<Arc<Tls>>, busy: &Rc<[u8]>) {
+    match worker.context.limits.connections.admit() {
         ConnectionAdmission::Serve(permit) => {
-            let served = serve(socket);
-            actix_rt::spawn(async move {
-                served.await;
-                drop(permit);
-            });
+            spawn_with(permit, opening::serve(Rc::clone(worker), socket, tls));
         }
         ConnectionAdmission::Refuse(permit) => {
             let busy = Rc::clone(busy);
-            actix_rt::spawn(async move {
-                reject(socket, &busy).await;
-                drop(permit);
-            });
+            spawn_with(permit, async move { reject(socket, &busy).await });
         }
         ConnectionAdmission::RefuseAtOnce => reject_at_once(&mut socket, busy),
     }
+}
+
+/// Runs `task`, and holds `permit` until it ends.
+fn spawn_with<P: 'static>(permit: P, task: impl Future<Output = ()> + 'static) {
+    actix_rt::spawn(async move {
+        task.await;
+        drop(permit);
+    });
 }
 
 /// Counts and logs an error of accepting, and frees descriptors if there are none left.

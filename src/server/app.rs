@@ -22,18 +22,24 @@ use crate::site::settings::{Site, SiteSettings};
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
 fn chain(site: &Rc<Site>) -> Chain {
     let SiteSettings { files, has_access_rules, https_policy: policy, limits, .. } = &site.settings;
-    ChainBuilder { site, wraps: Vec::new() }
+    let wraps = [
         // Strict-Transport-Security belongs on every response, whichever step makes it.
-        .wrap(policy.adds_headers(), transport_security)
+        wrap(site, policy.adds_headers(), transport_security),
         // A page may read every response, errors of the following steps included.
-        .wrap(files.loader.rules.vary_by_origin(), cors)
+        wrap(site, files.loader.rules.vary_by_origin(), cors),
         // Before any work is done for a client that is over its limit.
-        .wrap(limits.is_active(), admission)
+        wrap(site, limits.is_active(), admission),
         // Before credentials are read: none are requested over plain HTTP.
-        .wrap(policy.rejects(), https_policy)
+        wrap(site, policy.rejects(), https_policy),
         // Before the path is looked up: a closed path does not tell whether it exists.
-        .wrap(*has_access_rules, authentication)
-        .build()
+        wrap(site, *has_access_rules, authentication),
+    ];
+    let site = Rc::clone(site);
+    if wraps.iter().all(Option::is_none) {
+        return Chain::Bare(site);
+    }
+    let site = boxed::rc_service(fn_service(move |request: ServiceRequest| Rc::clone(&site).serve(request)));
+    Chain::Wrapped(wraps.into_iter().rev().flatten().fold(site, |next, wrap| wrap(next)))
 }
 
 /// Builds the App: the health routes, and the site as the default service.
@@ -78,36 +84,20 @@ impl Chain {
     }
 }
 
-struct ChainBuilder<'a> {
-    site: &'a Rc<Site>,
-    wraps: Vec<Box<dyn FnOnce(Next) -> Next>>,
-}
+/// Puts a middleware around what follows it.
+type Wrap = Box<dyn FnOnce(Next) -> Next>;
 
-impl ChainBuilder<'_> {
-    /// Adds a middleware inside those before, if it is on. As a middleware of `from_fn`, with one allocation per request in place
-    /// of three.
-    fn wrap<F>(mut self, is_on: bool, middleware: F) -> Self
-    where
-        F: AsyncFn(&Site, ServiceRequest, &Next) -> Outcome + Copy + 'static,
-    {
-        if is_on {
-            let site = Rc::clone(self.site);
-            self.wraps.push(Box::new(move |next| {
-                boxed::rc_service(apply_fn(next, move |request, next: &Next| {
-                    let (site, next) = (Rc::clone(&site), Rc::clone(next));
-                    async move { middleware(&site, request, &next).await }
-                }))
-            }));
-        }
-        self
-    }
-
-    fn build(self) -> Chain {
-        let site = Rc::clone(self.site);
-        if self.wraps.is_empty() {
-            return Chain::Bare(site);
-        }
-        let site = fn_service(move |request: ServiceRequest| Rc::clone(&site).serve(request));
-        Chain::Wrapped(self.wraps.into_iter().rev().fold(boxed::rc_service(site), |next, wrap| wrap(next)))
-    }
+/// `middleware` for `site`, if it is on. As a middleware of `from_fn`, with one allocation per request in place of three.
+fn wrap<F>(site: &Rc<Site>, is_on: bool, middleware: F) -> Option<Wrap>
+where
+    F: AsyncFn(&Site, ServiceRequest, &Next) -> Outcome + Copy + 'static,
+{
+    let site = Rc::clone(site);
+    let wrap = move |next| {
+        boxed::rc_service(apply_fn(next, move |request, next: &Next| {
+            let (site, next) = (Rc::clone(&site), Rc::clone(next));
+            async move { middleware(&site, request, &next).await }
+        }))
+    };
+    is_on.then(|| Box::new(wrap) as Wrap)
 }

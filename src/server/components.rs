@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::admin::authorize::AdminAuth;
-use crate::admin::context::AdminContext;
+use crate::admin::context::ServerContext;
 use crate::admin::health::Health;
 use crate::admin::slots::AdminSlots;
 use crate::config::policy::rules::Rules;
@@ -13,23 +13,19 @@ use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{
-    ConfigInEffect, Lifecycle, Phase, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState,
-    WorkerUpdates,
+    ConfigInEffect, Lifecycle, ReloadTargets, Reloader, UpdateReceiver, Warmup, WarmupState, WorkerUpdates,
 };
 use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::config::Tls;
-use crate::server::worker_task::WorkerPlan;
 use crate::site::settings::SiteSettings;
-use crate::sys::service_manager::Watchdog;
 use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
-/// What exists before the workers start, beside their plan.
+/// What exists before the workers start.
 pub(super) struct Components {
+    pub(super) context: Arc<ServerContext>,
     pub(super) warmup_state: WarmupState,
-    pub(super) reloader: Arc<Reloader>,
-    pub(super) admin_context: Arc<AdminContext>,
     // The last field, dropped when everything that logs requests has ended.
     pub(super) access_log: FlushLogOnDrop,
 }
@@ -53,9 +49,8 @@ impl Components {
         loaded: &LoadedConfig,
         given: ProcessInputs,
         storage: Arc<dyn Storage>,
-        watchdog: Option<Watchdog>,
         is_successor: bool,
-    ) -> io::Result<(Self, WorkerPlan, Vec<UpdateReceiver<SiteSettings>>)> {
+    ) -> io::Result<(Self, Vec<UpdateReceiver<SiteSettings>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
         let tls = certificates.map(|certificates| Tls::new(config, certificates)).transpose()?.map(Arc::new);
@@ -67,22 +62,11 @@ impl Components {
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
         let view = SiteSettings::new(loaded, files, &client_limits)?;
-        let lifecycle = Lifecycle::new();
-        let plan = WorkerPlan {
-            health: Health::new(lifecycle.clone(), view.files.clone(), Arc::clone(&warmup.progress)),
-            view,
-            limits: client_limits,
-            metrics: Metrics::with_access_log(access_log.0.clone()),
-            tls,
-            watchdog,
-            accepts_from: if is_successor { Phase::Ready } else { Phase::Starting },
-            lifecycle,
-        };
         let (workers, updates) = WorkerUpdates::new(limits.workers);
         let targets = ReloadTargets {
-            limits: plan.limits.clone(),
+            limits: client_limits,
             warmup: warmup.clone(),
-            tls: plan.tls.clone(),
+            tls: tls.clone(),
             access_log: access_log.0.clone(),
             workers,
         };
@@ -90,38 +74,27 @@ impl Components {
             origins: loaded.origins.clone(),
             postponed: Vec::new(),
             limits: *limits,
-            view: plan.view.clone(),
+            view: view.clone(),
         };
-        let reloader = Reloader::new(given, in_effect, targets)?;
-        let warmup_state = WarmupState::open(config, warmup.clone())?;
-        let admin_context = admin_context(&plan, &reloader, warmup, loaded, is_successor);
-        Ok((Self { warmup_state, reloader, admin_context, access_log }, plan, updates))
+        let lifecycle = Lifecycle::new();
+        let context = ServerContext {
+            started: Instant::now(),
+            is_successor,
+            auth: AdminAuth::new(config),
+            health: Health::new(lifecycle.clone(), view.files.clone(), Arc::clone(&warmup.progress)),
+            lifecycle,
+            files: view.files.clone(),
+            site: view,
+            metrics: Metrics::with_access_log(access_log.0.clone()),
+            tls,
+            warmup: warmup.clone(),
+            reloader: Reloader::new(given, in_effect, targets)?,
+            connections: AdminSlots::new(limits.admin_connections),
+            watches: AdminSlots::new(limits.admin_connections / 2),
+        };
+        let warmup_state = WarmupState::open(config, warmup)?;
+        Ok((Self { context: Arc::new(context), warmup_state, access_log }, updates))
     }
-}
-
-/// What the admin listener shows and operates.
-fn admin_context(
-    plan: &WorkerPlan,
-    reloader: &Arc<Reloader>,
-    warmup: Warmup,
-    LoadedConfig { config, limits, .. }: &LoadedConfig,
-    is_successor: bool,
-) -> Arc<AdminContext> {
-    Arc::new(AdminContext {
-        started: Instant::now(),
-        is_successor,
-        auth: AdminAuth::new(config),
-        health: plan.health.clone(),
-        lifecycle: plan.lifecycle.clone(),
-        files: plan.view.files.clone(),
-        site: plan.view.clone(),
-        metrics: plan.metrics.clone(),
-        tls: plan.tls.clone(),
-        warmup,
-        reloader: Arc::clone(reloader),
-        connections: AdminSlots::new(limits.admin_connections),
-        watches: AdminSlots::new(limits.admin_connections / 2),
-    })
 }
 
 /// Logs all errors but the last one, which is returned.

@@ -7,18 +7,18 @@ use tokio::task::JoinSet;
 
 use crate::files::Files;
 use crate::lifecycle::ReloadRequests;
-use crate::limits::client_limits::Limits;
+use crate::site::settings::SiteSettings;
 use crate::telemetry::access_log::shared::AccessLog;
 
 /// Starts the periodic work on files, the access log and bandwidth shares. It ends when the tasks are dropped.
 pub(super) fn start(
-    files: Files,
+    site: &SiteSettings,
     access_log: Arc<AccessLog>,
-    limits: Limits,
     reloads: &ReloadRequests,
 ) -> JoinSet<()> {
+    let limits = site.limits.clone();
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(maintain_files(files, reloads.clone()));
+    tasks.spawn_local(maintain_files(site.files.clone(), reloads.clone()));
     tasks.spawn_local(maintain_access_log(access_log, reloads.clone()));
     tasks.spawn_local(async move { limits.bandwidth.share().await });
     tasks

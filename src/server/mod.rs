@@ -3,7 +3,7 @@
 //! - `run`: the phases of the server, from start to stop
 //! - `signals`: requests to stop, reload or reopen the access log
 //! - `components`: what is built before the workers start
-//! - `workers`, `worker_task`: the worker threads, and what one of them does
+//! - `workers`: the worker threads, and what one of them does
 //! - `accept`: accept loops
 //! - `app`: the actix App of a worker
 //! - `housekeeping`: periodic tasks
@@ -14,7 +14,6 @@ pub(crate) mod components;
 pub(crate) mod housekeeping;
 pub mod run;
 pub mod signals;
-pub(crate) mod worker_task;
 pub(crate) mod workers;
 
 pub use crate::lifecycle::handover::Listeners;

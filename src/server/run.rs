@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_rt::System;
 use tokio::task::JoinSet;
 
-use crate::admin::context::AdminContext;
+use crate::admin::context::ServerContext;
 use crate::admin::listener::Admin;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
@@ -68,13 +68,13 @@ pub async fn serve(
 ) -> io::Result<ServerExit> {
     let Signals { mut stops, reloads } = signals;
     let mut server = Server::start(loaded, given, listeners, reloads, storage).await?;
-    if !server.warm_up(&mut stops).await {
-        return Ok(server.stop_before_ready(stops).await);
-    }
-    match server.serve_until_the_end(loaded, &mut stops).await? {
-        None => Ok(server.stop(stops).await),
-        Some(successor) => Ok(server.retire(successor, stops).await),
-    }
+    let is_ready = server.warm_up(&mut stops).await;
+    let successor = if is_ready { server.serve_until_the_end(loaded, &mut stops).await? } else { None };
+    let cut = match successor {
+        None => server.stop(is_ready, stops).await,
+        Some(successor) => server.retire(successor, stops).await,
+    };
+    Ok(ServerExit { cut })
 }
 
 /// A server whose workers have started.
@@ -87,7 +87,6 @@ struct Server {
     /// The sockets for a successor. They stay open as long as they are offered.
     offer: SocketOffer,
     predecessor: Option<Predecessor>,
-    is_successor: bool,
     upgrade_path: Option<UpgradePath>,
     /// Kept to the end: the path may be removed only once a successor has put its own socket there.
     upgrade_socket: Option<UpgradeSocket>,
@@ -116,24 +115,21 @@ impl Server {
             admin_address.as_ref(),
             watchdog.as_ref().map(|watchdog| watchdog.timeout),
         );
-        let (components, plan, updates) =
-            Components::build(loaded, given, storage, watchdog.clone(), is_successor).await?;
-        let Components { admin_context, access_log, .. } = &components;
-        if has_tls && plan.tls.is_none() {
+        let (components, updates) = Components::build(loaded, given, storage, is_successor).await?;
+        let Components { context, access_log, .. } = &components;
+        if has_tls && context.tls.is_none() {
             return Err(io::Error::other(NO_CERTIFICATE));
         }
         let address_now = if is_successor { None } else { admin_address.take() };
-        let admin = start_admin(address_now, admin_context)?;
-        let files = plan.view.files.clone();
-        let tasks = housekeeping::start(files, access_log.0.clone(), plan.limits.clone(), &reloads);
+        let admin = start_admin(address_now, context)?;
+        let tasks = housekeeping::start(&context.site, access_log.0.clone(), &reloads);
         Ok(Self {
             reloads,
-            workers: Workers::start(&plan, updates, &traffic).await?,
+            workers: Workers::start(context, watchdog.as_ref(), updates, &traffic).await?,
             admin_address,
             admin,
             offer,
             predecessor,
-            is_successor,
             upgrade_path,
             upgrade_socket: None,
             watchdog,
@@ -145,7 +141,7 @@ impl Server {
     /// Reads recently used files into the caches; with a predecessor only until that exits, since no process serves then. Returns
     /// false if the server was stopped meanwhile.
     async fn warm_up(&mut self, stops: &mut Stops) -> bool {
-        let restoring = self.components.warmup_state.restore(&self.workers.lifecycle);
+        let restoring = self.components.warmup_state.restore(&self.components.context.lifecycle);
         let Some(predecessor) = &mut self.predecessor else {
             return unless_stopped(restoring, stops).await.is_some();
         };
@@ -160,28 +156,15 @@ impl Server {
         }
     }
 
-    /// Stops a server that was never ready. The file of recently used files stays as it is.
-    async fn stop_before_ready(self, mut stops: Stops) -> ServerExit {
-        self.offer.end();
-        let cut = if self.is_successor {
-            self.workers.abandon()
-        } else {
-            service_manager::stopping();
-            self.workers.stop(&self.components.reloader.current.load().view.config, &mut stops).await
-        };
-        self.admin.into_iter().for_each(Admin::stop);
-        ServerExit { cut }
-    }
-
     /// Becomes ready, and serves until a request to stop or until a successor has taken over, which is returned.
     async fn serve_until_the_end(
         &mut self,
         loaded: &LoadedConfig,
         stops: &mut Stops,
     ) -> io::Result<Option<Successor>> {
-        self.workers.lifecycle.advance(Phase::Ready);
+        self.components.context.lifecycle.advance(Phase::Ready);
         if let Some(address) = self.admin_address.take() {
-            self.admin = start_admin(Some(address), &self.components.admin_context)?;
+            self.admin = start_admin(Some(address), &self.components.context)?;
         }
         self.complete_takeover().await?;
         let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
@@ -190,7 +173,8 @@ impl Server {
         if let Some(watchdog) = self.watchdog.take() {
             self.tasks.spawn_local(watchdog.feed());
         }
-        let (reloader, lifecycle) = (&self.components.reloader, self.workers.lifecycle.clone());
+        let (reloader, lifecycle) =
+            (&self.components.context.reloader, self.components.context.lifecycle.clone());
         self.tasks.spawn_local(Arc::clone(reloader).listen(self.reloads.clone(), lifecycle));
         self.tasks.spawn_local(Arc::clone(reloader).watch_certificates());
         Ok(tokio::select! {
@@ -238,35 +222,45 @@ impl Server {
         }
     }
 
-    /// Drains, and finishes the responses under way.
-    async fn stop(self, mut stops: Stops) -> ServerExit {
+    /// Drains, finishes the responses under way, and returns how many were cut. If the server was never ready, the file of
+    /// recently used files stays as it is, and a predecessor has all connections.
+    async fn stop(self, is_ready: bool, mut stops: Stops) -> usize {
         // Before clients go elsewhere: which files are used is known best now.
-        let saving = actix_rt::spawn(self.components.warmup_state.save());
+        let saving = is_ready.then(|| actix_rt::spawn(self.components.warmup_state.save()));
         // Offered sockets would stay open.
         self.offer.end();
-        service_manager::stopping();
-        let cut = self.workers.stop(&self.components.reloader.current.load().view.config, &mut stops).await;
-        let _ = saving.await;
+        let cut = if self.components.context.is_successor && !is_ready {
+            self.workers.abandon()
+        } else {
+            service_manager::stopping();
+            self.workers.stop(&self.components.context.reloader.current.load().view.config, &mut stops).await
+        };
+        if let Some(saving) = saving {
+            let _ = saving.await;
+        }
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
-        ServerExit { cut }
+        cut
     }
 
-    /// Finishes the responses under way while the successor accepts.
-    async fn retire(self, successor: Successor, mut stops: Stops) -> ServerExit {
+    /// Finishes the responses under way while the successor accepts. Returns how many were cut.
+    async fn retire(self, successor: Successor, mut stops: Stops) -> usize {
         drop(self.offer);
         log::info!("{} has taken over", successor.channel.peer);
         self.admin.iter().for_each(Admin::close);
-        let cut = self.workers.retire(&self.components.reloader.current.load().view.config, &mut stops).await;
+        let cut = self
+            .workers
+            .retire(&self.components.context.reloader.current.load().view.config, &mut stops)
+            .await;
         drop(self.tasks);
         self.admin.into_iter().for_each(Admin::stop);
         successor.gone().await;
-        ServerExit { cut }
+        cut
     }
 }
 
 /// Starts the admin listener at `address`, if there is one.
-fn start_admin(address: Option<BoundAddress>, context: &Arc<AdminContext>) -> io::Result<Option<Admin>> {
+fn start_admin(address: Option<BoundAddress>, context: &Arc<ServerContext>) -> io::Result<Option<Admin>> {
     let Some(bound) = address else { return Ok(None) };
     log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
     let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;

@@ -9,25 +9,14 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use crate::auth::access::{AccessDenied, AccessRequest, AuthContext};
+use crate::auth::access::{AccessRequest, AuthContext};
 use crate::files::directory::ReadPermission;
 use crate::http::cache_control;
+use crate::http::canned_response::BAD_TARGET;
 use crate::http::target::SitePath;
 use crate::net::prerendered::PrerenderedResponse;
-use crate::site::error::HttpError;
 use crate::site::resolution::EarlyResponse;
 use crate::site::settings::SiteSettings;
-
-/// Checks the path that a request names. A malformed path passes: the resolver rejects it.
-pub(crate) async fn admit_target(
-    settings: &SiteSettings,
-    request: &HttpRequest,
-) -> Result<(), EarlyResponse> {
-    match SitePath::parse(request.uri().path().as_bytes()) {
-        Ok(target) => admit(settings, request, &target.path).await,
-        Err(_) => Ok(()),
-    }
-}
 
 /// Checks a path before it is looked up.
 ///
@@ -48,7 +37,7 @@ pub(crate) async fn admit(
         }
         let raw = request.uri().path().as_bytes();
         let Ok(requested) = SitePath::parse(raw) else {
-            return Err(EarlyResponse::error(&policy, HttpError::BadTarget));
+            return Err(EarlyResponse::error(&policy, &BAD_TARGET));
         };
         let limits = &settings.limits;
         let access = AccessRequest { request, limits, requested: &requested.path, path };
@@ -56,7 +45,7 @@ pub(crate) async fn admit(
             Ok(grant) => with_auth_context(request, |auth| auth.grants.push(grant)),
             Err(denied) => {
                 with_auth_context(request, |auth| auth.is_denied = true);
-                return Err(EarlyResponse::error(&policy, denied.into()));
+                return Err(EarlyResponse::error(&policy, denied));
             }
         }
     }
@@ -111,18 +100,4 @@ pub(crate) fn keep_private(response: &mut HttpResponse) {
 
 fn with_auth_context<T>(request: &HttpRequest, look: impl FnOnce(&mut AuthContext) -> T) -> T {
     look(request.extensions_mut().get_or_insert_with(AuthContext::default))
-}
-
-impl From<AccessDenied> for HttpError {
-    fn from(denied: AccessDenied) -> Self {
-        match denied {
-            AccessDenied::Unauthenticated(challenge) => Self::Unauthorized(challenge),
-            AccessDenied::NotAllowed(challenge) => Self::NotAllowed(challenge),
-            AccessDenied::SignedUrlRequired => Self::SignedUrlRequired,
-            AccessDenied::SignedUrlInvalid => Self::SignedUrlInvalid,
-            AccessDenied::SignedUrlExpired => Self::SignedUrlExpired,
-            AccessDenied::TooManyAttempts(seconds) => Self::TooManyAttempts(seconds),
-            AccessDenied::Busy => Self::Busy,
-        }
-    }
 }

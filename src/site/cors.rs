@@ -43,12 +43,8 @@ pub(crate) fn preflight(policy: &PathPolicy, headers: &HeaderMap) -> Option<Http
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let requested = joined(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS);
     let answer = decide(cors, Some(&origin), CorsRequest::Preflight { requested: requested.as_deref() });
-    let mut block = policy.lines_without_cors().as_bytes().to_vec();
-    block.extend_from_slice(lines(&answer).as_bytes());
-    if let Some(vary) = answer.vary {
-        block.extend_from_slice(format!("vary: {vary}\r\n").as_bytes());
-    }
-    block.extend_from_slice(b"\r\n");
+    let vary = answer.vary.map_or_else(String::new, |vary| format!("vary: {vary}\r\n"));
+    let block = format!("{}{}{vary}\r\n", policy.lines_without_cors(), lines(&answer));
     Some(PrerenderedResponse::head(StatusCode::NO_CONTENT, block.into(), Bytes::new()))
 }
 

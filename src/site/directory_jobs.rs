@@ -15,15 +15,16 @@ use crate::files::directory::{self, DirectoryQuery, ReadPermission};
 use crate::files::faults::is_shortage;
 use crate::files::root::is_missing;
 use crate::files::{Fault, Files};
+use crate::http::canned_response::{BUSY, FAILED, NOT_FOUND, TOO_LARGE, UNREADABLE};
 use crate::http::client_key::ClientKey;
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::limits::client_slots::{ClientSlot, ClientSlots};
-use crate::site::archive::plan::{ArchivePlan, PlanError, TreeFilter};
+use crate::site::archive::plan::{ArchivePlan, PlanError};
 use crate::site::archive::writer::{Archive, ArchiveFormat};
-use crate::site::error::HttpError;
 use crate::site::listing::page::ListingPage;
 use crate::site::listing::writer::listing;
-use crate::site::streamed_body::FirstChunk;
+use crate::site::streamed_body::StreamedBody;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 
 /// Makes listings and archives of a site's directories. Cheap to clone; clones share threads and slots.
@@ -95,7 +96,7 @@ impl DirectoryJobs {
             let directory = root
                 .retry_after_root_swap(|| directory::read(root, path, query))
                 .map_err(|error| this.failure(path, error))?;
-            FirstChunk::make(listing(directory, page), permits, WHOLE)
+            StreamedBody::begin(listing(directory, page), permits, WHOLE, &this.listing)
                 .map_err(|error| this.failure(path, error))
         })
         .await
@@ -113,18 +114,16 @@ impl DirectoryJobs {
         may_read: ReadPermission,
         client: Option<ClientKey>,
     ) -> Result<BoxBody, HttpError> {
-        let share = |client| self.for_client.take(client).ok_or(HttpError::Busy);
+        let share = |client| self.for_client.take(client).ok_or(HttpError::Fixed(&BUSY));
         let of_client = client.map(share).transpose()?;
         let permits = (self.slot_of(&self.for_archives)?, self.slot_of(&self.permits)?, of_client);
         self.run(&self.archiving, path, move |this, path| {
             this.files.loader.root.check();
             let files = this.files.pinned();
-            let is_listed = |path: &SitePath<'_>| files.loader.rules.policy(path).listing();
-            let shown = TreeFilter { dotfiles: this.dotfiles, is_listed: &is_listed, may_read: &*may_read };
-            let plan = ArchivePlan::of(&files.loader.root, path, &this.settings, shown)
+            let plan = ArchivePlan::of(&files, path, &this.settings, this.dotfiles, &may_read)
                 .map_err(|error| this.plan_failure(path, error))?;
             Archive::new(plan, format, files)
-                .and_then(|archive| FirstChunk::make(archive, permits, 1))
+                .and_then(|archive| StreamedBody::begin(archive, permits, 1, &this.archiving))
                 .map_err(|error| this.failure(path, error))
         })
         .await
@@ -139,7 +138,7 @@ impl DirectoryJobs {
         let mut of_client = None;
         if let Some(client) = client {
             let slot = self.for_client.take_before(deadline, client).await;
-            of_client = Some(slot.ok_or(HttpError::Busy)?);
+            of_client = Some(slot.ok_or(&BUSY)?);
         }
         let permit = Arc::clone(&self.permits).acquire_owned();
         match tokio::time::timeout_at(deadline, permit).await {
@@ -154,25 +153,25 @@ impl DirectoryJobs {
 
     fn refuse(&self) -> HttpError {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        HttpError::Busy
+        HttpError::Fixed(&BUSY)
     }
 
     async fn run(
         &self,
         pool: &Arc<BlockingPool>,
         path: SitePath<'static>,
-        job: impl FnOnce(&Self, &SitePath<'_>) -> Result<FirstChunk, HttpError> + Send + 'static,
+        job: impl FnOnce(&Self, &SitePath<'_>) -> Result<StreamedBody, HttpError> + Send + 'static,
     ) -> Result<BoxBody, HttpError> {
         let (this, of) = (self.clone(), path.clone());
         match pool.run_within(self.files.loader.settings.disk_timeout(), move || job(&this, &of)).await {
-            Ok(first) => Ok(first?.into_body(pool)),
+            Ok(body) => Ok(body?.into_body()),
             // A panic has been logged by its hook.
-            Err(JobLost::Panicked) => Err(HttpError::Failed),
+            Err(JobLost::Panicked) => Err(HttpError::Fixed(&FAILED)),
             Err(JobLost::TimedOut) => {
                 self.files.count_disk_timeout();
                 let words = format_args!("the directory /{path}: the disk does not answer");
                 self.files.loader.faults.report(Fault::Directory, &path, words);
-                Err(HttpError::Busy)
+                Err(HttpError::Fixed(&BUSY))
             }
         }
     }
@@ -182,7 +181,7 @@ impl DirectoryJobs {
             PlanError::Unreadable(error) => self.failure(path, error),
             PlanError::TooMany(what) => {
                 log::info!("no archive of /{path}: it has more {what} than an archive may");
-                HttpError::TooLarge
+                HttpError::Fixed(&TOO_LARGE)
             }
         }
     }
@@ -191,14 +190,16 @@ impl DirectoryJobs {
     fn failure(&self, path: &SitePath<'_>, error: impl Into<io::Error>) -> HttpError {
         let error = error.into();
         if Errno::from_io_error(&error).is_some_and(is_missing) {
-            return HttpError::NotFound;
+            return HttpError::Fixed(&NOT_FOUND);
         }
         let (fault, answer, is) = match error.kind() {
-            io::ErrorKind::PermissionDenied => (Fault::Denied, HttpError::Forbidden, " may not be read"),
-            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, HttpError::Busy, ""),
-            io::ErrorKind::ResourceBusy => (Fault::NoHandle, HttpError::Busy, ""),
-            _ if is_shortage(&error) => (Fault::NoHandle, HttpError::Busy, ""),
-            _ => (Fault::Directory, HttpError::Failed, ""),
+            io::ErrorKind::PermissionDenied => {
+                (Fault::Denied, HttpError::Fixed(&UNREADABLE), " may not be read")
+            }
+            io::ErrorKind::StaleNetworkFileHandle => (Fault::Changed, HttpError::Fixed(&BUSY), ""),
+            io::ErrorKind::ResourceBusy => (Fault::NoHandle, HttpError::Fixed(&BUSY), ""),
+            _ if is_shortage(&error) => (Fault::NoHandle, HttpError::Fixed(&BUSY), ""),
+            _ => (Fault::Directory, HttpError::Fixed(&FAILED), ""),
         };
         self.files.loader.faults.report(fault, path, format_args!("the directory /{path}{is}: {error}"));
         answer
@@ -296,9 +297,9 @@ mod tests {
             let directories = directories(dir.path(), 1);
             let long = directories.list(json("/d/"), all(), None).await.unwrap();
             assert_eq!(directories.permits.available_permits(), 0);
-            assert_eq!(directories.list(json("/"), all(), None).await.err(), Some(HttpError::Busy));
+            assert_eq!(directories.list(json("/"), all(), None).await.err(), Some(HttpError::Fixed(&BUSY)));
             let archived = directories.archive(path("/"), ArchiveFormat::Zip, all(), None).await;
-            assert_eq!(archived.err(), Some(HttpError::Busy));
+            assert_eq!(archived.err(), Some(HttpError::Fixed(&BUSY)));
             to_bytes(long).await.unwrap();
             assert!(directories.list(json("/"), all(), None).await.is_ok(), "the last one has ended");
             assert_eq!(directories.permits.available_permits(), 1, "a listing that is whole is done with");
@@ -344,7 +345,7 @@ mod tests {
                     under_way.push(body);
                 }
                 assert_eq!(under_way.len(), share, "of {at_once}");
-                assert_eq!(directories.list(json("/d/"), all(), Some(greedy)).await.err(), Some(HttpError::Busy));
+                assert_eq!(directories.list(json("/d/"), all(), Some(greedy)).await.err(), Some(HttpError::Fixed(&BUSY)));
                 assert!(directories.list(json("/d/"), all(), Some(other)).await.is_ok());
                 assert_eq!(archive(other).await.is_ok(), at_once > 2, "one of two is for archives");
             }
@@ -365,7 +366,7 @@ mod tests {
                         Err(why) => break why,
                     }
                 };
-                assert_eq!((refused, under_way.len()), (HttpError::Busy, archives));
+                assert_eq!((refused, under_way.len()), (HttpError::Fixed(&BUSY), archives));
                 assert!(directories.list(json("/d/"), all(), None).await.is_ok(), "{at_once}");
             }
         });
@@ -384,17 +385,17 @@ mod tests {
                 let words = format!("{limits:?}");
                 let directories = limited(1, dir.path(), limits);
                 let archived = directories.archive(path("/"), ArchiveFormat::Tar, all(), None).await;
-                assert_eq!(archived.err(), Some(HttpError::TooLarge), "{words}");
+                assert_eq!(archived.err(), Some(HttpError::Fixed(&TOO_LARGE)), "{words}");
             }
             let directories = directories(dir.path(), 1);
             for text in ["/none/", "/d/0", "/d/0/1"] {
                 assert_eq!(
                     directories.list(json(text), all(), None).await.err(),
-                    Some(HttpError::NotFound),
+                    Some(HttpError::Fixed(&NOT_FOUND)),
                     "{text}"
                 );
                 let archived = directories.archive(path(text), ArchiveFormat::Tar, all(), None).await;
-                assert_eq!(archived.err(), Some(HttpError::NotFound), "{text}");
+                assert_eq!(archived.err(), Some(HttpError::Fixed(&NOT_FOUND)), "{text}");
             }
             assert_eq!(directories.permits.available_permits(), 1, "a refusal keeps nothing");
         });

@@ -8,10 +8,11 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::policy::rules::PathPolicy;
 use crate::files::{Asset, Lookup};
+use crate::http::canned_response::{BUSY, NOT_FOUND};
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::site::access::read_permission;
 use crate::site::cors::mark_cors;
-use crate::site::error::HttpError;
 use crate::site::integrity::verify;
 use crate::site::reply::{ReplyBody, page};
 use crate::site::representation::{open, select};
@@ -51,7 +52,7 @@ impl Site {
             EarlyResponse::Page(asset, status) => {
                 let policy = Arc::clone(&asset.policy);
                 let page = self.page(&asset, status, &policy, request, is_head).await;
-                (page, HttpError::NotFound, policy, false)
+                (page, HttpError::Fixed(&NOT_FOUND), policy, false)
             }
         };
         let mut response = page.unwrap_or_else(|| error.respond(is_head, &policy, varies));
@@ -72,7 +73,7 @@ impl Site {
             return None;
         }
         let mut response = self.page(&asset, error.status(), policy, request, is_head).await?;
-        if error == HttpError::Busy {
+        if error == HttpError::Fixed(&BUSY) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         Some(response)

@@ -9,17 +9,16 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::files::{Asset, Lookup};
+use crate::http::canned_response::{BUSY, METHOD_NOT_ALLOWED, METHOD_UNKNOWN};
 use crate::http::digest::Algorithm;
 use crate::http::method::Method;
-use crate::http::query::QueryOptions;
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::access::admit;
 use crate::site::cors::{mark_cors, preflight};
-use crate::site::error::HttpError;
 use crate::site::integrity::{checksum_file, checksums, known_checksums, verify};
 use crate::site::reply::{ReplyBody, download, options, reply};
 use crate::site::representation::{SendFailure, answer_for, choose, needs_body, open, select};
-use crate::site::request_facts::RequestHeaders;
+use crate::site::request_facts::{RequestHeaders, SiteRequest};
 use crate::site::resolution::{EarlyResponse, Resolved};
 use crate::site::settings::Site;
 use crate::telemetry::access_log::record::CacheResult;
@@ -42,8 +41,8 @@ impl Site {
                 None => Box::pin(self.answer(request, is_head, &cached)).await,
             },
             Method::Options => Ok(self.options(request)),
-            Method::NotAllowed => Err(self.error(request, HttpError::MethodNotAllowed)),
-            Method::NotImplemented => Err(self.error(request, HttpError::NotImplemented)),
+            Method::NotAllowed => Err(self.error(request, &METHOD_NOT_ALLOWED)),
+            Method::NotImplemented => Err(self.error(request, &METHOD_UNKNOWN)),
         };
         let mut response = match answer {
             Ok(response) => response,
@@ -111,13 +110,11 @@ impl Site {
         is_head: bool,
         cached: &Cell<Option<CacheResult>>,
     ) -> Result<HttpResponse, EarlyResponse> {
-        let headers = RequestHeaders::of(request.headers());
-        let query = request.uri().query().unwrap_or_default();
-        let options = QueryOptions::parse(query.as_bytes());
+        let request = &SiteRequest::new(request, is_head, cached);
         for _ in 0..CHANGED_TRIES {
-            let resolved = self.resolve(request, &options, cached).await?; // 1 where
-            admit(&self.settings, request, &resolved.name.path).await?;
-            match self.send(&resolved, request, &headers, &options, is_head).await {
+            let resolved = self.resolve(request).await?; // 1 where
+            admit(&self.settings, request.http, &resolved.name.path).await?;
+            match self.send(&resolved, request).await {
                 Ok(mut response) => {
                     mark_cors(&resolved.asset.policy, &mut response);
                     return Ok(response);
@@ -131,18 +128,12 @@ impl Site {
                 }
             }
         }
-        Err(self.error(request, HttpError::Busy))
+        Err(self.error(request.http, &BUSY))
     }
 
-    async fn send(
-        &self,
-        resolved: &Resolved,
-        request: &HttpRequest,
-        headers: &RequestHeaders<'_>,
-        options: &QueryOptions<'_>,
-        is_head: bool,
-    ) -> Result<HttpResponse, SendFailure> {
-        let (settings, asset) = (&self.settings, &resolved.asset);
+    async fn send(&self, found: &Resolved, request: &SiteRequest<'_>) -> Result<HttpResponse, SendFailure> {
+        let SiteRequest { http, is_head, ref headers, ref options, .. } = *request;
+        let (settings, asset) = (&self.settings, &found.asset);
         let files = &settings.files;
         if settings.verifies() {
             verify(settings, asset).await?;
@@ -151,8 +142,8 @@ impl Site {
             return checksum_file(settings, asset, name, is_head).await;
         }
         let form = select(files, asset, headers).await?; // 2 which bytes
-        if resolved.is_due_for_touch {
-            files.touch(&resolved.name, Some(&form)).await;
+        if found.name.is_due_for_touch(files.now_ms()) {
+            files.touch(&found.name, Some(&form)).await;
         }
         if form.etag.is_weak() {
             files.start_digest(&form, Algorithm::Sha256);
@@ -160,7 +151,7 @@ impl Site {
         let checksums = checksums(settings, &form, headers, is_head).await;
         let answer = answer_for(asset, &form, headers, is_head); // 3 how much of them (pure)
         let handle = if needs_body(&answer, is_head) {
-            open(files, &form, request).await?
+            open(files, &form, http).await?
         } else if form.is_on_heap() || files.is_current(&form) {
             None
         } else {
@@ -169,7 +160,7 @@ impl Site {
         let body =
             ReplyBody { asset: &form, handle, sendfile_from: self.settings.sendfile_from(), checksums };
         let mut response = reply(answer, &body, is_head)?; // 4 status, headers, body
-        if let Some(fallback) = &resolved.fallback {
+        if let Some(fallback) = &found.fallback {
             fallback.correct_headers(asset, &mut response);
         }
         if let Some(name) = options.download.as_deref() {

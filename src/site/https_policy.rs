@@ -5,116 +5,92 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpMessage, HttpRequest};
 
-use crate::config::{Config, HostList, ProxyList};
+use crate::config::{ClientsGroup, Config, SecurityGroup};
+use crate::http::canned_response::{BAD_QUERY, UNKNOWN_HOST};
+use crate::http::error::HttpError;
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
 use crate::http::transport_info::TransportInfo;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// The https policy of a site. Cheap to clone; clones share it.
+/// The https policy of a site. Cheap to clone; clones share the count.
 #[derive(Clone)]
 pub struct HttpsPolicy {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    redirects: bool,
-    hosts: HostList,
-    proxies: ProxyList,
+    security: Arc<SecurityGroup>,
+    clients: Arc<ClientsGroup>,
     /// The header line of `Strict-Transport-Security`.
-    transport_security: Option<String>,
-    filters_queries: bool,
-    suspicious: Arc<SampledCounter>,
+    transport_security: Option<Arc<str>>,
+    /// Queries rejected since the start.
+    pub(crate) suspicious: Arc<SampledCounter>,
 }
 
 /// Why a request is not served.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Rejection {
+pub(crate) enum Rejection {
     /// It came over plain HTTP; the location is the same over https.
     ToHttps(String),
-    /// It came over plain HTTP for a host that is not in `https_hosts`.
-    UnknownHost,
-    /// Its query looks like an attack.
-    BadQuery,
+    /// It came over plain HTTP for a host that is not in `https_hosts`, or its query looks like an attack.
+    Error(HttpError),
 }
 
 impl HttpsPolicy {
-    /// Builds the policy that `config` describes.
-    pub fn new(config: &Config) -> Self {
-        Self::with_counter(config, Arc::default())
-    }
-
-    /// Builds the policy of another configuration. The count of rejected queries is kept.
-    pub(crate) fn reconfigured(&self, config: &Config) -> Self {
-        Self::with_counter(config, Arc::clone(&self.inner.suspicious))
-    }
-
-    fn with_counter(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
-        let security = &config.security;
-        let transport_security = security.strict_transport_security.given();
+    /// Builds the policy that `config` describes. Rejected queries are counted in `suspicious`.
+    pub(crate) fn new(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
+        let (security, clients) = (Arc::clone(&config.security), Arc::clone(&config.clients));
+        let header = security.strict_transport_security.given();
         // A socket that was inherited may speak TLS without tls_listen, but not without a certificate.
-        if config.clients.trusted_proxies.is_empty() && config.tls.tls_cert.given().is_none() {
+        if clients.trusted_proxies.is_empty() && config.tls.tls_cert.given().is_none() {
             if security.https_redirect.is_on() {
                 log::warn!(
                     "https_redirect redirects every request: there is no TLS listener and no trusted proxy"
                 );
             }
-            if transport_security.is_some() {
+            if header.is_some() {
                 log::warn!(
                     "strict_transport_security is never sent: there is no TLS listener and no trusted proxy, and \
                      over plain HTTP it must not be sent (RFC 6797)"
                 );
             }
         }
-        let inner = Inner {
-            redirects: security.https_redirect.is_on(),
-            hosts: security.https_hosts.clone(),
-            proxies: config.clients.trusted_proxies.clone(),
-            transport_security: transport_security
-                .map(|value| format!("strict-transport-security: {value}\r\n")),
-            filters_queries: security.query_filter.is_on(),
-            suspicious,
-        };
-        Self { inner: Arc::new(inner) }
+        let line = header.map(|value| format!("strict-transport-security: {value}\r\n").into());
+        Self { security, clients, transport_security: line, suspicious }
     }
 
     /// True if [`check`](Self::check) may reject a request.
-    pub fn rejects(&self) -> bool {
-        self.inner.redirects || self.inner.filters_queries
+    pub(crate) fn rejects(&self) -> bool {
+        self.security.https_redirect.is_on() || self.security.query_filter.is_on()
     }
 
     /// True if responses may get headers of the policy.
-    pub fn adds_headers(&self) -> bool {
-        self.inner.redirects || self.inner.transport_security.is_some()
+    pub(crate) fn adds_headers(&self) -> bool {
+        self.security.https_redirect.is_on() || self.transport_security.is_some()
     }
 
     /// Returns why the request is not served; `None` for most.
-    pub fn check(&self, request: &HttpRequest) -> Option<Rejection> {
-        let Inner { redirects, filters_queries, .. } = *self.inner;
-        if redirects && self.is_secure(request) != Some(true) {
+    pub(crate) fn check(&self, request: &HttpRequest) -> Option<Rejection> {
+        if self.security.https_redirect.is_on() && self.is_secure(request) != Some(true) {
             return Some(self.to_https(request));
         }
-        if filters_queries && request.uri().query().is_some_and(|query| is_suspicious(query.as_bytes())) {
-            self.count_suspicious(request);
-            return Some(Rejection::BadQuery);
+        let query = request.uri().query().filter(|_| self.security.query_filter.is_on())?;
+        if !is_suspicious(query.as_bytes()) {
+            return None;
         }
-        None
+        if let (number, true) = self.suspicious.count() {
+            let peer = request.peer_addr().map_or("a unix socket".to_owned(), |peer| peer.to_string());
+            log::warn!("suspicious query rejected: number {number}, from {peer}");
+        }
+        Some(Rejection::Error(HttpError::Fixed(&BAD_QUERY)))
     }
 
     /// Returns the `Vary` line for the response, if another `X-Forwarded-Proto` would have led to another response.
-    pub fn vary(&self, request: &HttpRequest) -> Option<&'static str> {
+    pub(crate) fn vary(&self, request: &HttpRequest) -> Option<&'static str> {
         (self.adds_headers() && self.trusts_peer_of(request)).then_some("vary: X-Forwarded-Proto\r\n")
     }
 
     /// Returns the `Strict-Transport-Security` line for the response. It must not go out over plain HTTP (RFC 6797 §7.2).
-    pub fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
-        let line = self.inner.transport_security.as_deref()?;
+    pub(crate) fn transport_security(&self, request: &HttpRequest) -> Option<&str> {
+        let line = self.transport_security.as_deref()?;
         (self.is_secure(request) == Some(true)).then_some(line)
-    }
-
-    /// Returns how many queries were rejected since the start.
-    pub fn suspicious(&self) -> u64 {
-        self.inner.suspicious.get()
     }
 
     /// `Some(true)` for HTTPS: a trusted proxy's `X-Forwarded-Proto`, else our TLS listener. `None` if unknown.
@@ -127,7 +103,7 @@ impl HttpsPolicy {
     }
 
     fn trusts_peer_of(&self, request: &HttpRequest) -> bool {
-        self.inner.proxies.trusts_peer(request.peer_addr().map(|peer| peer.ip()))
+        self.clients.trusted_proxies.trusts_peer(request.peer_addr().map(|peer| peer.ip()))
     }
 
     fn to_https(&self, request: &HttpRequest) -> Rejection {
@@ -137,17 +113,8 @@ impl HttpsPolicy {
             None => request.headers().get(header::HOST).map_or(&b""[..], |host| host.as_bytes()),
         };
         let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
-        https_location(host, path_and_query.as_bytes(), self.inner.hosts.as_slice())
-            .map_or(Rejection::UnknownHost, Rejection::ToHttps)
-    }
-
-    fn count_suspicious(&self, request: &HttpRequest) {
-        let (number, is_told) = self.inner.suspicious.count();
-        if is_told {
-            let peer =
-                request.peer_addr().map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
-            log::warn!("suspicious query rejected: number {number}, from {peer}");
-        }
+        https_location(host, path_and_query.as_bytes(), self.security.https_hosts.as_slice())
+            .map_or(Rejection::Error(HttpError::Fixed(&UNKNOWN_HOST)), Rejection::ToHttps)
     }
 }
 

@@ -6,9 +6,10 @@ use actix_web::HttpResponse;
 
 use crate::files::Asset;
 use crate::files::digests::Digest;
+use crate::http::canned_response::{FAILED, UNKNOWN_DIGEST};
 use crate::http::checksum_file::checksum_line;
 use crate::http::digest::{Algorithm, hexadecimal};
-use crate::site::error::HttpError;
+use crate::http::error::HttpError;
 use crate::site::reply::{Checksums, text};
 use crate::site::representation::SendFailure;
 use crate::site::request_facts::RequestHeaders;
@@ -73,7 +74,7 @@ pub(crate) async fn checksum_file(
     name: &[u8],
     is_head: bool,
 ) -> Result<HttpResponse, SendFailure> {
-    let algorithm = Algorithm::from_token(name).ok_or(HttpError::UnknownDigest)?;
+    let algorithm = Algorithm::from_token(name).ok_or(HttpError::Fixed(&UNKNOWN_DIGEST))?;
     let digest = settings.files.digest(asset, algorithm, settings.config.integrity.digest_wait.get()).await?;
     let line = checksum_line(&hexadecimal(&digest), asset.path.file_name());
     Ok(text(&asset.policy, &line, is_head))
@@ -84,7 +85,7 @@ pub(crate) async fn verify(settings: &SiteSettings, asset: &Arc<Asset>) -> Resul
     let wait = settings.config.integrity.digest_wait.get();
     match settings.files.is_verified(asset, wait).await? {
         true => Ok(()),
-        false => Err(HttpError::Failed.into()),
+        false => Err(HttpError::Fixed(&FAILED).into()),
     }
 }
 

@@ -5,11 +5,11 @@ use actix_web::Error;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::limits::client_limits::AdmissionOutcome;
-use crate::site::access::{admit_target, apply_cache_policy, is_public, keep_private};
+use crate::site::access::{admit, apply_cache_policy, is_public, keep_private};
 use crate::site::cors::{add_cors, mark_cors};
-use crate::site::error::HttpError;
 use crate::site::https_policy::Rejection;
 use crate::site::reply::{add_lines, redirect};
 use crate::site::settings::Site;
@@ -70,15 +70,14 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
     let Some(rejection) = settings.https_policy.check(request.request()) else {
         return next.call(request).await;
     };
-    let (policy, is_head) = (settings.policy_of(request.request()), is_head(&request));
+    let policy = settings.policy_of(request.request());
     let mut response = match rejection {
-        Rejection::ToHttps(location) if is_read(&request) => {
-            redirect(StatusCode::MOVED_PERMANENTLY, &policy, &location)
+        Rejection::ToHttps(location) => {
+            // At a 301 clients would turn other methods than GET and HEAD into GET.
+            let (moved, kept) = (StatusCode::MOVED_PERMANENTLY, StatusCode::PERMANENT_REDIRECT);
+            redirect(if is_read(&request) { moved } else { kept }, &policy, &location)
         }
-        // At a 301 clients would turn any other method into GET.
-        Rejection::ToHttps(location) => redirect(StatusCode::PERMANENT_REDIRECT, &policy, &location),
-        Rejection::UnknownHost => HttpError::UnknownHost.respond(is_head, &policy, false),
-        Rejection::BadQuery => HttpError::BadQuery.respond(is_head, &policy, false),
+        Rejection::Error(error) => error.respond(is_head(&request), &policy, false),
     };
     mark_cors(&policy, &mut response);
     if SitePath::parse(request.path().as_bytes()).is_ok_and(|target| !is_public(settings, &target.path)) {
@@ -91,7 +90,11 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
 /// the paths that answer for it.
 pub(crate) async fn authentication(site: &Site, request: ServiceRequest, next: &Next) -> Outcome {
     let is_open = !is_read(&request) || site.is_known_public(request.request());
-    let admitted = if is_open { Ok(()) } else { admit_target(&site.settings, request.request()).await };
+    let admitted = match SitePath::parse(request.path().as_bytes()) {
+        Ok(target) if !is_open => admit(&site.settings, request.request(), &target.path).await,
+        // The resolver rejects a malformed path.
+        _ => Ok(()),
+    };
     let (request, mut response) = match admitted {
         Ok(()) => next.call(request).await?.into_parts(),
         Err(early) => {

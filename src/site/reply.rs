@@ -13,16 +13,17 @@ use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
 use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
+use crate::http::canned_response::PRECONDITION_FAILED;
 use crate::http::decide::Answer;
 use crate::http::digest::{Algorithm, header_value};
 use crate::http::disposition;
+use crate::http::error::HttpError;
 use crate::http::method::ALLOW;
 use crate::http::multipart::{Boundary, Multipart};
 use crate::http::range::ByteRange;
-use crate::net::prerendered::PacedResponse;
-use crate::net::prerendered::PrerenderedResponse;
+use crate::net::prerendered::{PacedResponse, PrerenderedResponse};
 use crate::net::segments::{Segment, Segments, Window};
-use crate::site::error::HttpError;
+use crate::site::error::text_response;
 use crate::sys::random::random_u128;
 
 /// The body of a response, and the checksums that are sent with it.
@@ -59,7 +60,7 @@ pub(crate) fn reply(
             asset.headers.validators(),
             Bytes::from_static(b"\r\n"),
         ),
-        Answer::PreconditionFailed => return Err(HttpError::PreconditionFailed),
+        Answer::PreconditionFailed => return Err(HttpError::Fixed(&PRECONDITION_FAILED)),
         Answer::NotSatisfiable => return Err(HttpError::NotSatisfiable(asset.length)),
     };
     if !source.checksums.is_empty() {
@@ -83,37 +84,25 @@ pub(crate) fn page(
     if is_head || asset.length == 0 {
         return PrerenderedResponse::head(status, fields, tail);
     }
-    let mut segments = Segments::default();
-    segments.push(source.segment(0..asset.length));
-    PrerenderedResponse::segments(status, fields, tail, segments, paced(policy))
+    PrerenderedResponse::segments(status, fields, tail, source.all(), paced(policy))
 }
 
 /// A redirect.
 pub(crate) fn redirect(status: StatusCode, policy: &PathPolicy, location: &str) -> HttpResponse {
-    let fields = format!("location: {location}\r\ncontent-length: 0\r\n\r\n");
-    PrerenderedResponse::head(status, lines_of(policy, &[]).into(), fields.into())
+    without_content(status, policy, &format!("location: {location}\r\ncontent-length: 0\r\n\r\n"))
+}
+
+/// Answers OPTIONS: every target allows the same.
+pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
+    without_content(StatusCode::NO_CONTENT, policy, &format!("allow: {ALLOW}\r\n\r\n"))
 }
 
 /// Makes a short text for one request.
 pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
     let fields = format!("cache-control: no-cache\r\n{}", text_lines(body.len()));
-    let mut block = lines_of(policy, fields.as_bytes());
-    let body_at = block.len();
-    if is_head {
-        return PrerenderedResponse::head(StatusCode::OK, block.into(), Bytes::new());
-    }
-    block.extend_from_slice(body);
-    PrerenderedResponse::inline(StatusCode::OK, block.into(), body_at, None)
-}
-
-/// Answers OPTIONS: every target allows the same.
-pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
-    let fields = format!("allow: {ALLOW}\r\n\r\n");
-    PrerenderedResponse::head(
-        StatusCode::NO_CONTENT,
-        lines_of(policy, fields.as_bytes()).into(),
-        Bytes::new(),
-    )
+    let block = [&lines_of(policy, &fields), body].concat();
+    let body_at = block.len() - body.len();
+    text_response(StatusCode::OK, block.into(), body_at, is_head)
 }
 
 /// Adds header lines, each with its CRLF, of names that the response does not have yet or that are lists.
@@ -122,8 +111,8 @@ pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
         return;
     }
     for (name, value) in lines.split_terminator("\r\n").filter_map(|line| line.split_once(": ")) {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
-        {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
             response.headers_mut().append(name, value);
         }
     }
@@ -131,18 +120,19 @@ pub(crate) fn add_lines(response: &mut HttpResponse, lines: &str) {
 
 /// Has the client save the body under `name`.
 pub(crate) fn download(response: &mut HttpResponse, name: &[u8]) {
-    let is_of_file = response.status().is_success();
-    if let Ok(value) = HeaderValue::from_str(&disposition::attachment(name))
-        && is_of_file
+    if response.status().is_success()
+        && let Ok(value) = HeaderValue::from_str(&disposition::attachment(name))
     {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
 }
 
-fn lines_of(policy: &PathPolicy, more: &[u8]) -> Vec<u8> {
-    let mut lines = policy.lines_with(policy.vary(false));
-    lines.extend_from_slice(more);
-    lines
+fn without_content(status: StatusCode, policy: &PathPolicy, fields: &str) -> HttpResponse {
+    PrerenderedResponse::head(status, lines_of(policy, fields).into(), Bytes::new())
+}
+
+fn lines_of(policy: &PathPolicy, more: &str) -> Vec<u8> {
+    [policy.lines_with(policy.vary(false)), more.into()].concat()
 }
 
 /// Makes a response count towards the bandwidth limits.
@@ -152,14 +142,10 @@ pub(crate) fn paced(policy: &PathPolicy) -> PacedResponse {
 
 /// Repr-Digest, and Content-Digest where the content is the whole representation (RFC 9530 §2, §3).
 fn integrity(checksums: &Checksums, is_whole: bool) -> String {
-    let values: Vec<String> =
-        checksums.iter().map(|(algorithm, digest)| header_value(*algorithm, digest)).collect();
-    let value = values.join(", ");
-    let mut lines = format!("repr-digest: {value}\r\n");
-    if is_whole {
-        lines.push_str(&format!("content-digest: {value}\r\n"));
-    }
-    lines
+    let values = checksums.iter().map(|(algorithm, digest)| header_value(*algorithm, digest));
+    let value = values.collect::<Vec<_>>().join(", ");
+    let content = if is_whole { format!("content-digest: {value}\r\n") } else { String::new() };
+    format!("repr-digest: {value}\r\n{content}")
 }
 
 fn whole(source: &ReplyBody<'_>, is_head: bool) -> HttpResponse {
@@ -170,15 +156,8 @@ fn whole(source: &ReplyBody<'_>, is_head: bool) -> HttpResponse {
     if let Some((block, body_at)) = asset.heap_response() {
         return PrerenderedResponse::inline(StatusCode::OK, block, body_at, Some(paced(&asset.policy)));
     }
-    let mut segments = Segments::default();
-    segments.push(source.segment(0..asset.length));
-    PrerenderedResponse::segments(
-        StatusCode::OK,
-        asset.headers.head(),
-        Bytes::new(),
-        segments,
-        paced(&asset.policy),
-    )
+    let (head, paced) = (asset.headers.head(), paced(&asset.policy));
+    PrerenderedResponse::segments(StatusCode::OK, head, Bytes::new(), source.all(), paced)
 }
 
 fn part(range: ByteRange, source: &ReplyBody<'_>) -> HttpResponse {
@@ -212,6 +191,13 @@ fn parts(ranges: &[ByteRange], source: &ReplyBody<'_>) -> HttpResponse {
 }
 
 impl ReplyBody<'_> {
+    /// The whole file as a body.
+    fn all(&self) -> Segments {
+        let mut segments = Segments::default();
+        segments.push(self.segment(0..self.asset.length));
+        segments
+    }
+
     fn segment(&self, range: Range<u64>) -> Segment {
         match self.asset.heap_body() {
             Some(bytes) => {

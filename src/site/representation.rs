@@ -7,10 +7,11 @@ use actix_web::{HttpMessage, HttpRequest};
 use crate::files::handle_pool::Handle;
 use crate::files::load::Unavailable;
 use crate::files::{Asset, Files};
+use crate::http::canned_response::{BUSY, FAILED, NOT_ACCEPTABLE};
 use crate::http::decide::{Answer, Representation, decide};
 use crate::http::encoding::{Encoding, EncodingChoice};
+use crate::http::error::HttpError;
 use crate::http::transport_info::TransportInfo;
-use crate::site::error::HttpError;
 use crate::site::request_facts::RequestHeaders;
 
 /// Why a file that was found is not sent.
@@ -28,7 +29,7 @@ pub(crate) fn choose(
 ) -> Result<Option<Encoding>, HttpError> {
     let Some(accepted) = &headers.encodings else { return Ok(None) };
     let Some(variants) = &asset.variants else {
-        return if accepted.refuses_identity() { Err(HttpError::NotAcceptable) } else { Ok(None) };
+        return if accepted.refuses_identity() { Err(HttpError::Fixed(&NOT_ACCEPTABLE)) } else { Ok(None) };
     };
     let choice = accepted.choose(|encoding| variants.is_available(encoding));
     // A download goes on best in the encoding in which it began: ranges start none, unless there is no other.
@@ -43,8 +44,8 @@ pub(crate) fn choose(
     match choice {
         EncodingChoice::Identity => Ok(None),
         EncodingChoice::Encoded(encoding) => Ok(Some(encoding)),
-        EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Busy),
-        EncodingChoice::NotAcceptable => Err(HttpError::NotAcceptable),
+        EncodingChoice::NotAcceptable if wanted.is_some() => Err(HttpError::Fixed(&BUSY)),
+        EncodingChoice::NotAcceptable => Err(HttpError::Fixed(&NOT_ACCEPTABLE)),
     }
 }
 
@@ -110,12 +111,10 @@ fn is_copied(request: &HttpRequest) -> bool {
 
 /// True if the same request may soon be answered in another encoding: then a date does not identify the bytes.
 fn may_differ(asset: &Asset, headers: &RequestHeaders<'_>) -> bool {
-    match (&headers.encodings, &asset.variants) {
-        (Some(accepted), Some(variants)) => {
-            accepted.best(|encoding| variants.is_possible(encoding)).is_some()
-        }
-        _ => false,
-    }
+    let both = headers.encodings.as_ref().zip(asset.variants.as_ref());
+    both.is_some_and(|(accepted, variants)| {
+        accepted.best(|encoding| variants.is_possible(encoding)).is_some()
+    })
 }
 
 impl From<HttpError> for SendFailure {
@@ -128,8 +127,8 @@ impl From<Unavailable> for SendFailure {
     fn from(why: Unavailable) -> Self {
         match why {
             Unavailable::Changed => Self::Changed,
-            Unavailable::Busy => Self::Error(HttpError::Busy),
-            Unavailable::Failed => Self::Error(HttpError::Failed),
+            Unavailable::Busy => Self::Error(HttpError::Fixed(&BUSY)),
+            Unavailable::Failed => Self::Error(HttpError::Fixed(&FAILED)),
         }
     }
 }

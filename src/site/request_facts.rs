@@ -1,7 +1,9 @@
 //! The request headers that matter to a file, those of several lines joined to one list (RFC 9110 §5.3).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
+use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::http::accept;
@@ -9,20 +11,43 @@ use crate::http::decide::RequestFacts;
 use crate::http::digest::{Algorithm, DigestPreference};
 use crate::http::encoding::AcceptEncoding;
 use crate::http::precondition::Preconditions;
+use crate::http::query::QueryOptions;
+use crate::telemetry::access_log::record::CacheResult;
+
+/// A GET or HEAD of the site.
+pub(crate) struct SiteRequest<'a> {
+    pub(crate) http: &'a HttpRequest,
+    pub(crate) is_head: bool,
+    pub(crate) headers: RequestHeaders<'a>,
+    pub(crate) options: QueryOptions<'a>,
+    /// Set to how the file was found.
+    pub(crate) cached: &'a Cell<Option<CacheResult>>,
+}
 
 /// The headers that decide which bytes are sent, and how many.
 #[derive(Default)]
 pub(crate) struct RequestHeaders<'a> {
-    range: Option<Cow<'a, [u8]>>,
-    if_match: Option<Cow<'a, [u8]>>,
-    if_unmodified_since: Option<Cow<'a, [u8]>>,
-    if_none_match: Option<Cow<'a, [u8]>>,
-    if_modified_since: Option<Cow<'a, [u8]>>,
-    if_range: Option<Cow<'a, [u8]>>,
+    /// Range and the preconditions, in the order of [`SELECTING`].
+    selecting: [Option<Cow<'a, [u8]>>; 6],
     /// `None` without `Accept-Encoding`: the file is sent as it is.
     pub(crate) encodings: Option<AcceptEncoding>,
     /// The digest that the client wants.
     pub(crate) digest: Option<Algorithm>,
+}
+
+impl<'a> SiteRequest<'a> {
+    pub(crate) fn new(http: &'a HttpRequest, is_head: bool, cached: &'a Cell<Option<CacheResult>>) -> Self {
+        let options = QueryOptions::parse(http.uri().query().unwrap_or_default().as_bytes());
+        Self { http, is_head, headers: RequestHeaders::of(http.headers()), options, cached }
+    }
+
+    pub(crate) fn raw_path(&self) -> &'a [u8] {
+        self.http.uri().path().as_bytes()
+    }
+
+    pub(crate) fn query(&self) -> Option<&'a [u8]> {
+        self.http.uri().query().map(str::as_bytes)
+    }
 }
 
 impl<'a> RequestHeaders<'a> {
@@ -32,19 +57,14 @@ impl<'a> RequestHeaders<'a> {
         }
         let encodings = joined(headers, &header::ACCEPT_ENCODING);
         Self {
-            range: joined(headers, &header::RANGE),
-            if_match: joined(headers, &header::IF_MATCH),
-            if_unmodified_since: joined(headers, &header::IF_UNMODIFIED_SINCE),
-            if_none_match: joined(headers, &header::IF_NONE_MATCH),
-            if_modified_since: joined(headers, &header::IF_MODIFIED_SINCE),
-            if_range: joined(headers, &header::IF_RANGE),
+            selecting: SELECTING.map(|name| joined(headers, &name)),
             encodings: encodings.map(|field| AcceptEncoding::parse(Some(&field))),
             digest: wanted_digest(headers),
         }
     }
 
     pub(crate) fn has_range(&self) -> bool {
-        self.range.is_some()
+        self.selecting[0].is_some()
     }
 
     /// True if the client accepts no file as it is.
@@ -54,19 +74,22 @@ impl<'a> RequestHeaders<'a> {
 
     /// Returns what [`decide`](crate::http::decide::decide) has to know of the request.
     pub(crate) fn facts(&self, head_only: bool) -> RequestFacts<'_> {
-        RequestFacts {
-            head_only,
-            range: self.range.as_deref(),
-            preconditions: Preconditions {
-                if_match: self.if_match.as_deref(),
-                if_unmodified_since: self.if_unmodified_since.as_deref(),
-                if_none_match: self.if_none_match.as_deref(),
-                if_modified_since: self.if_modified_since.as_deref(),
-                if_range: self.if_range.as_deref(),
-            },
-        }
+        let [range, if_match, if_unmodified_since, if_none_match, if_modified_since, if_range] =
+            self.selecting.each_ref().map(Option::as_deref);
+        let preconditions =
+            Preconditions { if_match, if_unmodified_since, if_none_match, if_modified_since, if_range };
+        RequestFacts { head_only, range, preconditions }
     }
 }
+
+const SELECTING: [HeaderName; 6] = [
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_RANGE,
+];
 
 /// True if the client prefers JSON to HTML.
 pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
@@ -82,14 +105,12 @@ pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
 /// Returns all lines of a header as one list.
 pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = headers.get_all(name);
-    let first = lines.next()?.as_bytes();
-    let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
-    let mut all = [first, second.as_bytes()].join(&b", "[..]);
+    let mut all = Cow::Borrowed(lines.next()?.as_bytes());
     for line in lines {
-        all.extend_from_slice(b", ");
-        all.extend_from_slice(line.as_bytes());
+        all.to_mut().extend_from_slice(b", ");
+        all.to_mut().extend_from_slice(line.as_bytes());
     }
-    Some(Cow::Owned(all))
+    Some(all)
 }
 
 /// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).

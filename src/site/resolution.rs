@@ -9,9 +9,9 @@ use actix_web::http::header::{self, HeaderValue};
 use crate::config::policy::rules::PathPolicy;
 use crate::files::{Asset, Lookup, Name};
 use crate::http::cache_control;
+use crate::http::error::HttpError;
 use crate::http::target::SitePath;
 use crate::site::cors::mark_cors;
-use crate::site::error::HttpError;
 use crate::site::path_cache::CachedPath;
 use crate::site::reply::redirect;
 
@@ -19,11 +19,11 @@ use crate::site::reply::redirect;
 pub(crate) struct Resolved {
     pub(crate) asset: Arc<Asset>,
     pub(crate) name: Arc<Name>,
-    /// The caches have to learn of this use.
-    pub(crate) is_due_for_touch: bool,
     /// Set if the file answers for a path other than its own.
     pub(crate) fallback: Option<Fallback>,
 }
+
+pub(crate) type Resolution = Result<Resolved, EarlyResponse>;
 
 /// How a response differs because its file answers for another path.
 pub(crate) struct Fallback {
@@ -33,15 +33,23 @@ pub(crate) struct Fallback {
     is_revalidated: bool,
 }
 
-impl Fallback {
-    pub(crate) fn new(by_accept: bool, requested: &SitePath<'_>, asset: &Asset) -> Self {
+impl Resolved {
+    /// A file that answers for the `requested` path, to clients that accept HTML alone if `by_accept`.
+    pub(crate) fn fallback(
+        asset: Arc<Asset>,
+        name: Arc<Name>,
+        by_accept: bool,
+        requested: &SitePath<'_>,
+    ) -> Self {
         let guess = |name| cache_control::default_for(name, asset.headers.media_type());
-        let is_guessed = asset.policy.cache_control().is_none();
-        let is_too_long = guess(asset.path.file_name()) == cache_control::IMMUTABLE
+        let is_revalidated = asset.policy.cache_control().is_none()
+            && guess(asset.path.file_name()) == cache_control::IMMUTABLE
             && guess(requested.file_name()) != cache_control::IMMUTABLE;
-        Self { by_accept, is_revalidated: is_guessed && is_too_long }
+        Self { asset, name, fallback: Some(Fallback { by_accept, is_revalidated }) }
     }
+}
 
+impl Fallback {
     /// Corrects the headers of the response that was made of `asset`.
     pub(crate) fn correct_headers(&self, asset: &Asset, response: &mut HttpResponse) {
         let headers = response.headers_mut();
@@ -77,8 +85,13 @@ pub(crate) enum EarlyResponse {
 
 impl EarlyResponse {
     /// An error under `policy`.
-    pub(crate) fn error(policy: &Arc<PathPolicy>, error: HttpError) -> Self {
-        Self::Error { error, policy: Arc::clone(policy), varies: false }
+    pub(crate) fn error(policy: &Arc<PathPolicy>, error: impl Into<HttpError>) -> Self {
+        Self::Error { error: error.into(), policy: Arc::clone(policy), varies: false }
+    }
+
+    /// The outcome of making a response under `policy`.
+    pub(crate) fn of(policy: &Arc<PathPolicy>, made: Result<HttpResponse, HttpError>) -> Self {
+        made.map_or_else(|error| Self::error(policy, error), |response| Self::response(policy, response))
     }
 
     /// A redirect under `policy`.

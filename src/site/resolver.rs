@@ -9,16 +9,16 @@ use actix_web::http::uri::Authority;
 
 use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
-use crate::files::{Asset, FoundFile, Lookup, Name};
-use crate::http::query::QueryOptions;
+use crate::files::{FoundFile, Lookup, Name};
+use crate::http::canned_response::{BAD_TARGET, BUSY, FAILED, NOT_FOUND, UNREADABLE};
+use crate::http::error::HttpError;
 use crate::http::redirects::{REDIRECTS_FILE, Redirect};
 use crate::http::target::{ParsedTarget, SitePath, is_valid_origin};
 use crate::site::access::{admit, is_public};
 use crate::site::directory;
-use crate::site::error::HttpError;
 use crate::site::path_cache::CachedPath;
-use crate::site::request_facts::takes_page;
-use crate::site::resolution::{CachedResolution, EarlyResponse, Fallback, Resolved};
+use crate::site::request_facts::{SiteRequest, takes_page};
+use crate::site::resolution::{CachedResolution, EarlyResponse, Resolution, Resolved};
 use crate::site::settings::{Site, SiteSettings};
 use crate::telemetry::access_log::record::CacheResult;
 use crate::telemetry::metrics::kind::PathLookup;
@@ -65,32 +65,27 @@ impl Site {
 
     /// Resolves the path of a request: by the path cache, else by the shared cache or the disk. Sets `cached` to how it was
     /// found.
-    pub(crate) async fn resolve(
-        &self,
-        request: &HttpRequest,
-        options: &QueryOptions<'_>,
-        cached: &Cell<Option<CacheResult>>,
-    ) -> Result<Resolved, EarlyResponse> {
-        if let Some(hit) = self.find_cached(request, options.archive.is_some(), cached) {
+    pub(crate) async fn resolve(&self, request: &SiteRequest<'_>) -> Resolution {
+        if let Some(hit) = self.find_cached(request.http, request.options.archive.is_some(), request.cached) {
             self.count_hit(&hit);
             let CachedResolution { path, lookup, is_due_for_touch, .. } = hit;
             if !path.is_public {
-                admit(&self.settings, request, &path.name.path).await?;
+                admit(&self.settings, request.http, &path.name.path).await?;
             }
             if let Lookup::File(asset) = lookup {
-                return Ok(Resolved { asset, name: path.name, is_due_for_touch, fallback: None });
+                return Ok(Resolved { asset, name: path.name, fallback: None });
             }
             if is_due_for_touch {
                 self.settings.files.touch(&path.name, None).await;
             }
-            return self.resolve_other(request, options, &path, &lookup).await;
+            return self.resolve_other(request, &path, &lookup).await;
         }
-        if !has_valid_form(request) {
-            return Err(self.error(request, HttpError::BadTarget));
+        if !has_valid_form(request.http) {
+            return Err(self.error(request.http, &BAD_TARGET));
         }
         self.metrics.counts.path_lookups[PathLookup::Miss as usize].add(1);
         let target = self.parse_target(request)?;
-        self.look_up(request, options, target, cached).await
+        self.look_up(request, target).await
     }
 
     /// True if the path alone decides what it resolves to.
@@ -99,16 +94,10 @@ impl Site {
         !is_archive && !redirects.has_forced() && config.site.trailing_slash == TrailingSlash::Add
     }
 
-    async fn look_up(
-        &self,
-        request: &HttpRequest,
-        options: &QueryOptions<'_>,
-        target: ParsedTarget<'_>,
-        cached: &Cell<Option<CacheResult>>,
-    ) -> Result<Resolved, EarlyResponse> {
+    async fn look_up(&self, request: &SiteRequest<'_>, target: ParsedTarget<'_>) -> Resolution {
         let settings = &self.settings;
         if hides(settings.config.site.dotfiles, &target.path) {
-            return Err(self.error(request, HttpError::NotFound));
+            return Err(self.error(request.http, &NOT_FOUND));
         }
         if settings.redirects.has_forced()
             && let Some(resolved) = self.apply_redirects(request, &target, true).await?
@@ -116,25 +105,26 @@ impl Site {
             return Ok(resolved);
         }
         let wants_directory = target.wants_directory;
-        if wants_directory && (options.archive.is_some() || !settings.allows_slash(&target.path)) {
-            return self.resolve_directory(request, options, target).await;
+        let has_index = target.path.is_root() || settings.config.site.trailing_slash == TrailingSlash::Add;
+        if wants_directory && (request.options.archive.is_some() || !has_index) {
+            return self.resolve_directory(request, target).await;
         }
         let is_target_public = is_public(settings, &target.path);
         let path = if wants_directory { settings.index_of(&target.path) } else { target.path };
         let is_public = is_target_public && is_public(settings, &path);
-        admit(settings, request, &path).await?;
+        admit(settings, request.http, &path).await?;
         let FoundFile { name, lookup, is_known } = settings.files.find(&path).await;
         name.add_uses(1);
-        cached.set(Some(match lookup {
+        request.cached.set(Some(match lookup {
             Lookup::Busy | Lookup::Failed => CacheResult::Fault,
             _ if is_known => CacheResult::Hit,
             _ => CacheResult::Miss,
         }));
         let path = CachedPath { name, wants_directory, is_public };
-        self.path_cache.borrow_mut().put(request.uri().path().as_bytes(), path.clone());
+        self.path_cache.borrow_mut().put(request.raw_path(), path.clone());
         match lookup {
-            Lookup::File(asset) => Ok(self.resolved(asset, path.name)),
-            lookup => self.resolve_other(request, options, &path, &lookup).await,
+            Lookup::File(asset) => Ok(Resolved { asset, name: path.name, fallback: None }),
+            lookup => self.resolve_other(request, &path, &lookup).await,
         }
     }
 
@@ -144,7 +134,7 @@ impl Site {
         let has_fallback = || policy.spa.is_some() || !self.settings.redirects.is_empty();
         match lookup {
             Lookup::Missing if !path.wants_directory && !has_fallback() => {
-                Err(EarlyResponse::error(policy, HttpError::NotFound))
+                Err(EarlyResponse::error(policy, &NOT_FOUND))
             }
             _ => check_readable(&path.name, lookup),
         }
@@ -153,33 +143,25 @@ impl Site {
     /// Finds what answers for a path that resolves to no file.
     async fn resolve_other(
         &self,
-        request: &HttpRequest,
-        options: &QueryOptions<'_>,
+        request: &SiteRequest<'_>,
         path: &CachedPath,
         lookup: &Lookup,
-    ) -> Result<Resolved, EarlyResponse> {
+    ) -> Resolution {
         self.check_absent(path, lookup)?;
         let (target, policy) = (self.parse_target(request)?, &path.name.policy);
         let is_directory = matches!(lookup, Lookup::Directory);
         match self.settings.config.site.trailing_slash {
             TrailingSlash::Add if is_directory && !path.wants_directory => {
-                let location = target.path.to_location(query_of(request));
+                let location = target.path.to_location(request.query());
                 Err(EarlyResponse::redirect(policy, StatusCode::MOVED_PERMANENTLY, &location))
             }
-            _ if is_directory || path.wants_directory => {
-                self.resolve_directory(request, options, target).await
-            }
+            _ if is_directory || path.wants_directory => self.resolve_directory(request, target).await,
             _ => self.resolve_missing(request, &target, policy).await,
         }
     }
 
     /// Finds what answers for the directory at a path, if there is one: its index, its listing, its archive.
-    async fn resolve_directory(
-        &self,
-        request: &HttpRequest,
-        options: &QueryOptions<'_>,
-        target: ParsedTarget<'_>,
-    ) -> Result<Resolved, EarlyResponse> {
+    async fn resolve_directory(&self, request: &SiteRequest<'_>, target: ParsedTarget<'_>) -> Resolution {
         let settings = &self.settings;
         let found = settings.files.find(&target.path).await;
         let policy = Arc::clone(&found.name.policy);
@@ -187,62 +169,66 @@ impl Site {
         check_readable(&found.name, &found.lookup)?;
         match (found.lookup, settings.config.site.trailing_slash) {
             (Lookup::File(_) | Lookup::Directory, TrailingSlash::Remove) if is_stray => {
-                let location = target.path.to_file_location(query_of(request));
+                let location = target.path.to_file_location(request.query());
                 return Err(EarlyResponse::redirect(&policy, StatusCode::MOVED_PERMANENTLY, &location));
             }
-            (Lookup::File(asset), TrailingSlash::Ignore) => return Ok(self.resolved(asset, found.name)),
+            (Lookup::File(asset), TrailingSlash::Ignore) => {
+                return Ok(Resolved { asset, name: found.name, fallback: None });
+            }
             (Lookup::Directory, _) => {}
             _ => return self.resolve_missing(request, &target, &policy).await,
         }
-        if let Some(format) = options.archive.as_deref().filter(|_| policy.listing()) {
+        if let Some(format) = request.options.archive.as_deref().filter(|_| policy.listing()) {
             if !settings.config.directories.archive.is_on() {
-                return Err(EarlyResponse::error(&policy, HttpError::NotFound));
+                return Err(EarlyResponse::error(&policy, &NOT_FOUND));
             }
-            return Err(directory::archive(settings, request, &target, format, &policy).await);
+            let archive = directory::archive(settings, request.http, &target, format, &policy).await;
+            return Err(EarlyResponse::of(&policy, archive));
         }
         let index = self.find_admitted(request, &settings.index_of(&target.path)).await?;
         check_readable(&index.name, &index.lookup)?;
         if let Lookup::File(asset) = index.lookup {
-            return Ok(self.resolved(asset, index.name));
+            return Ok(Resolved { asset, name: index.name, fallback: None });
         }
         if !policy.listing() {
             return self.resolve_missing(request, &target, &policy).await;
         }
-        Err(directory::list(settings, request, options, &target, &policy).await)
+        let listing = directory::list(settings, request, &target, &policy).await;
+        Err(EarlyResponse::of(&policy, listing))
     }
 
     /// Finds what answers for a missing name: a redirect, the single-page fallback, or 404.
     async fn resolve_missing(
         &self,
-        request: &HttpRequest,
+        request: &SiteRequest<'_>,
         target: &ParsedTarget<'_>,
         policy: &Arc<PathPolicy>,
-    ) -> Result<Resolved, EarlyResponse> {
+    ) -> Resolution {
         if let Some(resolved) = self.apply_redirects(request, target, false).await? {
             return Ok(resolved);
         }
         let has_extension = target.path.file_name().contains(&b'.');
         if let Some(fallback) = &policy.spa
-            && takes_page(request.headers(), has_extension)
+            && takes_page(request.http.headers(), has_extension)
         {
             let found = self.find_admitted(request, fallback).await?;
             if let Lookup::File(asset) = found.lookup {
-                return Ok(self.fallback(asset, found.name, true, &target.path));
+                return Ok(Resolved::fallback(asset, found.name, true, &target.path));
             }
         }
-        Err(EarlyResponse::error(policy, HttpError::NotFound))
+        Err(EarlyResponse::error(policy, &NOT_FOUND))
     }
 
     /// Applies the redirects and rewrites of the site; `None` if none matches.
     async fn apply_redirects(
         &self,
-        request: &HttpRequest,
+        request: &SiteRequest<'_>,
         target: &ParsedTarget<'_>,
         forced_only: bool,
     ) -> Result<Option<Resolved>, EarlyResponse> {
         let settings = &self.settings;
         let path = [b"/", target.path.as_bytes()].concat();
-        let (rewritten, status) = match settings.redirects.find(&path, query_of(request), forced_only) {
+        let (rewritten, status) = match settings.redirects.find(&path, request.query(), forced_only) {
             None => return Ok(None),
             Some(Redirect::To { status, location }) => {
                 let policy = settings.files.loader.rules.policy(&target.path);
@@ -260,7 +246,7 @@ impl Site {
         }
         match (found.lookup, StatusCode::from_u16(status)) {
             (Lookup::File(asset), Ok(StatusCode::OK)) => {
-                Ok(Some(self.fallback(asset, found.name, false, &target.path)))
+                Ok(Some(Resolved::fallback(asset, found.name, false, &target.path)))
             }
             (Lookup::File(asset), Ok(status)) => Err(EarlyResponse::Page(asset, status)),
             _ => Ok(None),
@@ -270,41 +256,25 @@ impl Site {
     /// Looks a path up that answers for the requested one, if the credentials open it and the lookup does not fail.
     async fn find_admitted(
         &self,
-        request: &HttpRequest,
+        request: &SiteRequest<'_>,
         path: &SitePath<'_>,
     ) -> Result<FoundFile, EarlyResponse> {
-        admit(&self.settings, request, path).await?;
+        admit(&self.settings, request.http, path).await?;
         let found = self.settings.files.find(path).await;
         check_known(&found.name, &found.lookup).map(|()| found)
     }
 
-    fn fallback(
-        &self,
-        asset: Arc<Asset>,
-        name: Arc<Name>,
-        by_accept: bool,
-        requested: &SitePath<'_>,
-    ) -> Resolved {
-        let fallback = Some(Fallback::new(by_accept, requested, &asset));
-        Resolved { fallback, ..self.resolved(asset, name) }
-    }
-
-    fn resolved(&self, asset: Arc<Asset>, name: Arc<Name>) -> Resolved {
-        let is_due_for_touch = name.is_due_for_touch(self.settings.files.now_ms());
-        Resolved { asset, name, is_due_for_touch, fallback: None }
-    }
-
     /// Parses the target of a request.
-    fn parse_target<'a>(&self, request: &'a HttpRequest) -> Result<ParsedTarget<'a>, EarlyResponse> {
-        let raw = request.uri().path().as_bytes();
+    fn parse_target<'a>(&self, request: &SiteRequest<'a>) -> Result<ParsedTarget<'a>, EarlyResponse> {
+        let raw = request.raw_path();
         SitePath::parse(raw).map_err(|why| {
             log::debug!("target {}: {why:?}", raw.escape_ascii());
-            self.error(request, HttpError::BadTarget)
+            self.error(request.http, &BAD_TARGET)
         })
     }
 
     /// Makes an error under the policy of the requested path.
-    pub(crate) fn error(&self, request: &HttpRequest, error: HttpError) -> EarlyResponse {
+    pub(crate) fn error(&self, request: &HttpRequest, error: impl Into<HttpError>) -> EarlyResponse {
         EarlyResponse::error(&self.settings.policy_of(request), error)
     }
 }
@@ -317,7 +287,7 @@ pub(crate) fn hides(dotfiles: Dotfiles, path: &SitePath<'_>) -> bool {
 /// Rejects a name that exists and may not be read, or whose lookup failed.
 fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, HttpError::Forbidden)),
+        Lookup::Forbidden => Err(EarlyResponse::error(&name.policy, &UNREADABLE)),
         _ => check_known(name, lookup),
     }
 }
@@ -325,8 +295,8 @@ fn check_readable(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 /// Rejects a name whose lookup failed.
 fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
     match lookup {
-        Lookup::Busy => Err(EarlyResponse::error(&name.policy, HttpError::Busy)),
-        Lookup::Failed => Err(EarlyResponse::error(&name.policy, HttpError::Failed)),
+        Lookup::Busy => Err(EarlyResponse::error(&name.policy, &BUSY)),
+        Lookup::Failed => Err(EarlyResponse::error(&name.policy, &FAILED)),
         _ => Ok(()),
     }
 }
@@ -335,8 +305,4 @@ fn check_known(name: &Name, lookup: &Lookup) -> Result<(), EarlyResponse> {
 fn has_valid_form(request: &HttpRequest) -> bool {
     let uri = request.uri();
     is_valid_origin(uri.scheme_str(), uri.authority().map(Authority::as_str))
-}
-
-fn query_of(request: &HttpRequest) -> Option<&[u8]> {
-    request.uri().query().map(str::as_bytes)
 }

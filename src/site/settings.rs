@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 
 use crate::auth::access::Authenticator;
 use crate::config::policy::rules::PathPolicy;
-use crate::config::{Config, LoadedConfig, TrailingSlash, Verify};
+use crate::config::{Config, LoadedConfig, Verify};
 use crate::files::{Files, Name};
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;
@@ -66,7 +66,7 @@ impl SiteSettings {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
             logs_requests: request_log::is_written(&config.logging),
-            https_policy: HttpsPolicy::new(&config),
+            https_policy: HttpsPolicy::new(&config, Arc::default()),
             authenticator: Authenticator::new(&config, &loaded.access)?,
             limits: limits.clone(),
             directories: DirectoryJobs::new(files.clone(), &config, loaded.limits.directories)?,
@@ -82,7 +82,7 @@ impl SiteSettings {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
             logs_requests: request_log::is_written(&config.logging),
-            https_policy: self.https_policy.reconfigured(&config),
+            https_policy: HttpsPolicy::new(&config, Arc::clone(&self.https_policy.suspicious)),
             authenticator: self.authenticator.reconfigured(&config, &loaded.access),
             limits: self.limits.clone(),
             directories: self.directories.reconfigured(files.clone(), &config),
@@ -104,11 +104,6 @@ impl SiteSettings {
     /// Returns the path of a directory's index file.
     pub(crate) fn index_of(&self, directory: &SitePath<'_>) -> SitePath<'static> {
         directory.index(self.config.site.index.as_str())
-    }
-
-    /// True if a path that ends in a slash needs no redirect to the one without.
-    pub(crate) fn allows_slash(&self, path: &SitePath<'_>) -> bool {
-        self.config.site.trailing_slash == TrailingSlash::Add || path.is_root()
     }
 
     /// Returns the policy of the path that a request names, whether or not there is a file.

@@ -18,17 +18,11 @@ use crate::sys::blocking_pool::BlockingPool;
 /// two chunks, and no thread.
 ///
 /// Decision: docs/decisions/023-streamed-bodies.md.
-struct StreamedBody {
+pub(crate) struct StreamedBody {
     state: State,
     /// The chunk that was made before the response began.
     first: Option<Bytes>,
     pool: Arc<BlockingPool>,
-}
-
-/// The first chunk of a body, and the source of the rest; `None` if that was all.
-pub(crate) struct FirstChunk {
-    first: Bytes,
-    rest: Option<ChunkSource>,
 }
 
 /// Makes the chunks of a body, which may be empty. May block. An error means that the body cannot be finished: the response is
@@ -46,42 +40,38 @@ enum State {
     Done,
 }
 
-impl FirstChunk {
-    /// Makes chunks until they have `enough` bytes, so that a short body is whole before its response begins. Blocks.
+impl StreamedBody {
+    /// Makes chunks until they have `enough` bytes, so that a short body is whole before its response begins. Blocks. The others
+    /// are made on `pool`.
     ///
     /// # Errors
     /// Those of `chunks`.
-    pub(crate) fn make(
+    pub(crate) fn begin(
         mut chunks: impl Iterator<Item = io::Result<Bytes>> + Send + 'static,
         permits: impl Send + 'static,
         enough: usize,
+        pool: &Arc<BlockingPool>,
     ) -> io::Result<Self> {
-        let mut first = Bytes::new();
+        let (mut first, pool) = (Bytes::new(), Arc::clone(pool));
         while first.len() < enough {
             first = match chunks.next().transpose()? {
                 Some(chunk) if first.is_empty() => chunk,
                 Some(chunk) => [first, chunk].concat().into(),
-                None => return Ok(Self { first, rest: None }),
+                None => return Ok(Self { state: State::Done, first: Some(first), pool }),
             };
         }
         let rest = ChunkSource { chunks: Box::new(chunks), _permits: Box::new(permits) };
-        Ok(Self { first, rest: Some(rest) })
+        Ok(Self { state: State::Idle(rest), first: Some(first), pool })
     }
 
-    /// Makes the body; the chunks after the first are made on `pool`.
-    pub(crate) fn into_body(self, pool: &Arc<BlockingPool>) -> BoxBody {
-        let Self { first, rest } = self;
-        match rest {
-            None => BoxBody::new(first),
-            Some(rest) => {
-                let (state, pool) = (State::Idle(rest), Arc::clone(pool));
-                BoxBody::new(StreamedBody { state, first: Some(first), pool })
-            }
+    /// Returns the body, with its length if it is whole.
+    pub(crate) fn into_body(mut self) -> BoxBody {
+        match self.state {
+            State::Done => BoxBody::new(self.first.take().unwrap_or_default()),
+            _ => BoxBody::new(self),
         }
     }
-}
 
-impl StreamedBody {
     fn work(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
             State::Idle(mut source) => State::Working(self.pool.run(move || match source.chunks.next() {
@@ -168,7 +158,7 @@ mod tests {
     fn body(numbers: Numbers, permits: &Arc<Semaphore>) -> BoxBody {
         let permit = Arc::clone(permits).try_acquire_owned().unwrap();
         let pool = Arc::new(BlockingPool::new("produced", 1, 0).unwrap());
-        FirstChunk::make(numbers, permit, 1).unwrap().into_body(&pool)
+        StreamedBody::begin(numbers, permit, 1, &pool).unwrap().into_body()
     }
 
     async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Error>>> {
@@ -240,13 +230,21 @@ mod tests {
 
     #[test]
     fn a_short_body_is_whole_at_once() {
-        let permits = Arc::new(Semaphore::new(1));
-        let permit = || Arc::clone(&permits).try_acquire_owned().unwrap();
-        let whole = FirstChunk::make(numbers(9, 5).0, permit(), 100).unwrap();
-        assert!(whole.first == "024" && whole.rest.is_none());
-        let begun = FirstChunk::make(numbers(9, 5).0, permit(), 2).unwrap();
-        assert!(begun.first == "02" && begun.rest.is_some());
-        drop(begun);
-        assert!(FirstChunk::make(numbers(1, 5).0, permit(), 2).is_err());
+        actix_rt::System::new().block_on(async {
+            let permits = Arc::new(Semaphore::new(1));
+            let pool = Arc::new(BlockingPool::new("produced", 1, 0).unwrap());
+            let begin = |numbers, enough| {
+                let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+                StreamedBody::begin(numbers, permit, enough, &pool)
+            };
+            let whole = begin(numbers(9, 5).0, 100).unwrap();
+            assert!(whole.first.as_deref() == Some(b"024") && matches!(whole.state, State::Done));
+            assert_eq!(whole.into_body().size(), BodySize::Sized(3));
+            let begun = begin(numbers(9, 5).0, 2).unwrap();
+            assert!(begun.first.as_deref() == Some(b"02") && matches!(begun.state, State::Idle(_)));
+            assert_eq!(begun.into_body().size(), BodySize::Stream);
+            until(|| permits.available_permits() == 1).await;
+            assert!(begin(numbers(1, 5).0, 2).is_err());
+        });
     }
 }

@@ -87,21 +87,14 @@ struct Exactly<R> {
 
 impl<R: Read> Read for Exactly<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.reader.read(rest) {
-                Ok(0) if self.left > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(0) => break,
-                Ok(read) => {
-                    let left = self.left.checked_sub(read as u64);
-                    self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, GREW))?;
-                    filled += read;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let room = buffer.len() as u64;
+        let filled = io::copy(&mut self.reader.by_ref().take(room), &mut &mut *buffer)?;
+        let left = self.left.checked_sub(filled);
+        self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, GREW))?;
+        if filled < room && self.left > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(filled)
+        Ok(filled as usize)
     }
 }
 

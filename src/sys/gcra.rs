@@ -50,13 +50,12 @@ impl Gcra {
     /// # Errors
     /// Nanoseconds until it may; nothing is reserved.
     pub(crate) fn take(&mut self, now: u64, cost: u64, credit: u64) -> Result<(), u64> {
-        match self.wait(now) {
-            0 => {
-                self.reserve(now, cost, credit);
-                Ok(())
-            }
-            wait => Err(wait),
+        let wait = self.wait(now);
+        if wait > 0 {
+            return Err(wait);
         }
+        self.reserve(now, cost, credit);
+        Ok(())
     }
 
     /// Takes one item of `quota`.

@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -58,8 +58,8 @@ pub fn set_silent(is_silent: bool) {
 pub struct Watchdog {
     /// The time without a notification after which the manager acts.
     pub timeout: Duration,
-    /// A counter for each event loop, which the loop increments.
-    heartbeats: Arc<Mutex<Vec<Arc<AtomicU64>>>>,
+    /// For each event loop, whether it has run since the last time, which the loop sets.
+    heartbeats: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
 }
 
 impl Watchdog {
@@ -71,12 +71,12 @@ impl Watchdog {
 
     /// A task for one more event loop, to be spawned on it. It counts as long as the loop runs.
     pub fn heartbeat(&self) -> impl Future<Output = ()> + 'static {
-        let heart = Arc::new(AtomicU64::new(1));
+        let heart = Arc::new(AtomicBool::new(true));
         self.heartbeats.lock().push(Arc::clone(&heart));
         let every = self.timeout / BEATS;
         async move {
             loop {
-                heart.fetch_add(1, Ordering::Relaxed);
+                heart.store(true, Ordering::Relaxed);
                 tokio::time::sleep(every).await;
             }
         }
@@ -86,10 +86,9 @@ impl Watchdog {
     pub async fn feed(self) {
         let mut ticks = tokio::time::interval(self.timeout / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last = Vec::new();
         loop {
             ticks.tick().await;
-            if self.all_have_run(&mut last) {
+            if self.all_have_run() {
                 notify(&[NotifyState::Watchdog]);
             } else {
                 log::error!(
@@ -100,11 +99,9 @@ impl Watchdog {
         }
     }
 
-    fn all_have_run(&self, last: &mut Vec<u64>) -> bool {
-        let now: Vec<u64> =
-            self.heartbeats.lock().iter().map(|heart| heart.load(Ordering::Relaxed)).collect();
-        let before = std::mem::replace(last, now);
-        last.iter().zip(before.into_iter().chain(std::iter::repeat(0))).all(|(now, before)| *now > before)
+    fn all_have_run(&self) -> bool {
+        let heartbeats = self.heartbeats.lock();
+        heartbeats.iter().fold(true, |all, heart| heart.swap(false, Ordering::Relaxed) && all)
     }
 }
 
@@ -148,9 +145,8 @@ mod tests {
     #[test]
     fn the_watchdog_is_notified_only_while_every_event_loop_runs() {
         let watchdog = Watchdog { timeout: Duration::from_secs(8), heartbeats: Arc::default() };
-        let heartbeats: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let heartbeats: Vec<_> = (0..2).map(|_| Arc::new(AtomicBool::new(false))).collect();
         watchdog.heartbeats.lock().extend(heartbeats.iter().cloned());
-        let mut last = Vec::new();
         for (beats, expected) in [
             ([0, 0], false),
             ([1, 1], true),
@@ -160,9 +156,9 @@ mod tests {
             ([3, 1], true),
         ] {
             for (heart, beats) in heartbeats.iter().zip(beats) {
-                heart.fetch_add(beats, Ordering::Relaxed);
+                (0..beats).for_each(|_| heart.store(true, Ordering::Relaxed));
             }
-            assert_eq!(watchdog.all_have_run(&mut last), expected, "{beats:?}");
+            assert_eq!(watchdog.all_have_run(), expected, "{beats:?}");
         }
     }
 

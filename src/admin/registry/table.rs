@@ -178,7 +178,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [reason = "malformed_frame"] "refused.malformed_frames"
             => &now.totals.http2.violations[ProtocolViolation::Malformed as usize],
         [reason = "suspicious_query"] "refused.suspicious_queries"
-            => now.server.site.https_policy.suspicious(),
+            => now.server.site.https_policy.suspicious.get(),
         [reason = "proxy_header"] "refused.proxy_headers" => now.client_limits.refused_proxy_headers.get(),
         [reason = "admin_token"] => now.server.auth.wrong_tokens.get() + now.server.auth.too_many.get(),
         [reason = "admin_page"] "refused.admin_pages" => now.server.auth.foreign_pages.get();

@@ -1,13 +1,14 @@
 //! Chunks of bodies on their way through the frames of `h2`, counted as frames take them.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::net::{BUFFER, PooledBytes};
 use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
@@ -16,6 +17,8 @@ use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 pub(super) struct BodyChunk {
     bytes: ChunkBytes,
     meter: Rc<ResponseMeter>,
+    /// A permit for each copied byte that no frame has taken.
+    copied: Option<OwnedSemaphorePermit>,
 }
 
 /// The bytes of a chunk.
@@ -39,30 +42,21 @@ pub(super) struct ResponseMeter {
     waker: Cell<Option<Waker>>,
 }
 
-/// Bytes of all responses of a connection that are on their way, and the queue of those that copy.
+/// Bytes of all responses of a connection that are on their way.
 pub(super) struct ConnectionMeter {
     metrics: Arc<WorkerMetrics>,
     /// Bytes of bodies that frames have taken.
     pub(super) taken: Cell<u64>,
-    /// Copied bytes that no frame has taken yet.
-    copied: Cell<usize>,
-    /// Number of responses that may copy and have not yet.
-    called: Cell<usize>,
-    /// Responses that wait to copy, in the order in which they came.
-    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Permits for copied bytes that frames have yet to take. Responses get them in the order in which they ask.
+    copies: Arc<Semaphore>,
 }
 
-/// A response that waits to copy. If only the queue holds it, it has ended.
-struct Waiter {
-    waker: Cell<Option<Waker>>,
-    /// It may copy.
-    is_called: Cell<bool>,
-}
-
-/// A response's entry among those that copy.
+/// The permit of a response to copy, or its place among those that wait for one.
 pub(super) struct CopySlot {
-    connection: Rc<ConnectionMeter>,
-    waiter: Option<Rc<Waiter>>,
+    copies: Arc<Semaphore>,
+    waiting: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>>>>>,
+    /// For a whole buffer: the length of the copy is not known yet.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Deref for ChunkBytes {
@@ -86,14 +80,11 @@ impl ChunkBytes {
 }
 
 impl BodyChunk {
-    pub(super) fn new(bytes: ChunkBytes, meter: &Rc<ResponseMeter>) -> Self {
-        let length = bytes.len();
-        meter.left.set(meter.left.get() + length);
-        if bytes.path() == SendPath::Copied {
-            let copied = &meter.connection.copied;
-            copied.set(copied.get() + length);
-        }
-        Self { bytes, meter: Rc::clone(meter) }
+    /// Copied bytes are copied with the permit of `slot`, and keep it until frames have taken them.
+    pub(super) fn new(bytes: ChunkBytes, meter: &Rc<ResponseMeter>, slot: &mut CopySlot) -> Self {
+        meter.left.set(meter.left.get() + bytes.len());
+        let copied = slot.permit.take().and_then(|mut permit| permit.split(bytes.len()));
+        Self { bytes, meter: Rc::clone(meter), copied }
     }
 }
 
@@ -115,7 +106,8 @@ impl Buf for BodyChunk {
         meter.taken.set(meter.taken.get() + count as u64);
         meter.connection.taken.set(meter.connection.taken.get() + count as u64);
         meter.connection.metrics.counts.sent[path as usize].add(count as u64);
-        meter.remove(count, path);
+        meter.remove(count);
+        drop(self.copied.as_mut().and_then(|copied| copied.split(count)));
     }
 }
 
@@ -124,7 +116,7 @@ impl Drop for BodyChunk {
         let left = self.bytes.len();
         if left > 0 {
             self.meter.is_lost.set(true);
-            self.meter.remove(left, self.bytes.path());
+            self.meter.remove(left);
         }
     }
 }
@@ -154,81 +146,43 @@ impl ResponseMeter {
         Poll::Pending
     }
 
-    fn remove(&self, count: usize, path: SendPath) {
+    fn remove(&self, count: usize) {
         self.left.set(self.left.get().saturating_sub(count));
         if self.left.get() < LOW
             && let Some(waker) = self.waker.take()
         {
             waker.wake();
         }
-        if path == SendPath::Copied {
-            let copied = &self.connection.copied;
-            copied.set(copied.get().saturating_sub(count));
-            self.connection.call_next();
-        }
     }
 }
 
 impl ConnectionMeter {
     pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Rc<Self> {
-        let (taken, copied, called) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Rc::new(Self { metrics, taken, copied, called, waiting: RefCell::default() })
-    }
-
-    /// True if there is room for another copy.
-    fn has_room(&self) -> bool {
-        self.copied.get() + self.called.get() * BUFFER < COPIED_MAX
-    }
-
-    /// While there is room, lets the responses copy that have waited the longest.
-    fn call_next(&self) {
-        while self.has_room() {
-            let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
-            if Rc::strong_count(&next) > 1 {
-                self.called.set(self.called.get() + 1);
-                next.is_called.set(true);
-                if let Some(waker) = next.waker.take() {
-                    waker.wake();
-                }
-            }
-        }
+        // Less than a buffer more: with any room for a copy its whole buffer may be claimed.
+        let copies = Arc::new(Semaphore::new(COPIED_MAX + BUFFER - 1));
+        Rc::new(Self { metrics, taken: Cell::new(0), copies })
     }
 }
 
 impl CopySlot {
-    pub(super) fn new(connection: &Rc<ConnectionMeter>) -> Self {
-        Self { connection: Rc::clone(connection), waiter: None }
+    pub(super) fn new(connection: &ConnectionMeter) -> Self {
+        Self { copies: Arc::clone(&connection.copies), waiting: None, permit: None }
     }
 
     /// Ready when a copy may be made. Make it at once, or [leave](Self::leave).
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let connection = &self.connection;
-        if let Some(waiter) = &self.waiter {
-            waiter.waker.set(Some(cx.waker().clone()));
-            return if waiter.is_called.get() { Poll::Ready(()) } else { Poll::Pending };
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.permit.is_none() {
+            let acquire = || Box::pin(Arc::clone(&self.copies).acquire_many_owned(BUFFER as u32)) as _;
+            let waiting: &mut Pin<Box<dyn Future<Output = _>>> = self.waiting.get_or_insert_with(acquire);
+            self.permit = ready!(waiting.as_mut().poll(cx)).ok();
+            self.waiting = None;
         }
-        if connection.has_room() && connection.waiting.borrow().is_empty() {
-            return Poll::Ready(());
-        }
-        let waiter =
-            Rc::new(Waiter { waker: Cell::new(Some(cx.waker().clone())), is_called: Cell::new(false) });
-        connection.waiting.borrow_mut().push_back(Rc::clone(&waiter));
-        self.waiter = Some(waiter);
-        Poll::Pending
+        Poll::Ready(())
     }
 
-    /// Lets the next response copy: this one has, or can't now.
+    /// Lets the next response copy: this one can't now.
     pub(super) fn leave(&mut self) {
-        if self.waiter.take().is_some_and(|waiter| waiter.is_called.get()) {
-            self.connection.called.set(self.connection.called.get() - 1);
-            self.connection.call_next();
-        }
-    }
-}
-
-impl Drop for CopySlot {
-    fn drop(&mut self) {
-        self.leave();
+        (self.waiting, self.permit) = (None, None);
     }
 }
 
@@ -242,15 +196,19 @@ const COPIED_MAX: usize = 192 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::copy_buffers::CopyBuffers;
+    use crate::net::CopyBuffers;
     use crate::telemetry::metrics::registry::Metrics;
 
     fn connection() -> Rc<ConnectionMeter> {
         ConnectionMeter::new(Metrics::default().worker())
     }
 
+    fn shared(bytes: Bytes, meter: &Rc<ResponseMeter>) -> BodyChunk {
+        BodyChunk::new(ChunkBytes::Shared(bytes), meter, &mut CopySlot::new(&meter.connection))
+    }
+
     /// As many chunks as may be copied at once.
-    fn copies(meter: &Rc<ResponseMeter>) -> Vec<BodyChunk> {
+    fn copies(meter: &Rc<ResponseMeter>, cx: &mut Context<'_>) -> Vec<BodyChunk> {
         let buffers = Rc::<CopyBuffers>::default();
         let copy = || {
             buffers.filled(BUFFER, |bytes| {
@@ -258,15 +216,19 @@ mod tests {
                 Ok::<_, ()>(())
             })
         };
-        let chunk = || ChunkBytes::Copied(copy().unwrap_or_else(|()| panic!()));
-        (0..COPIED_MAX / BUFFER).map(|_| BodyChunk::new(chunk(), meter)).collect()
+        let mut chunk = || {
+            let mut slot = CopySlot::new(&meter.connection);
+            assert!(slot.poll(cx).is_ready());
+            BodyChunk::new(ChunkBytes::Copied(copy().unwrap_or_else(|()| panic!())), meter, &mut slot)
+        };
+        (0..COPIED_MAX / BUFFER).map(|_| chunk()).collect()
     }
 
     #[test]
     fn bytes_taken_by_frames_and_dropped_bytes_are_told_apart() {
         let connection = connection();
         let meter = ResponseMeter::new(&connection);
-        let mut chunk = BodyChunk::new(ChunkBytes::Shared(Bytes::from_static(b"0123456789")), &meter);
+        let mut chunk = shared(Bytes::from_static(b"0123456789"), &meter);
         chunk.advance(4);
         assert_eq!(
             (meter.taken.get(), connection.taken.get(), meter.is_empty(), meter.is_lost.get()),
@@ -274,10 +236,7 @@ mod tests {
         );
         drop(chunk);
         assert_eq!((meter.taken.get(), meter.is_empty(), meter.is_lost.get()), (4, true, true));
-        let mut chunk = BodyChunk::new(
-            ChunkBytes::Shared(Bytes::from_static(b"0123456789")),
-            &ResponseMeter::new(&connection),
-        );
+        let mut chunk = shared(Bytes::from_static(b"0123456789"), &ResponseMeter::new(&connection));
         chunk.advance(10);
         let other = Rc::clone(&chunk.meter);
         drop(chunk);
@@ -288,31 +247,33 @@ mod tests {
     fn copies_are_bounded_and_shared_bytes_are_not() {
         let connection = connection();
         let meter = ResponseMeter::new(&connection);
-        let cx = Context::from_waker(Waker::noop());
+        let cx = &mut Context::from_waker(Waker::noop());
+        let _heap = shared(Bytes::from(vec![0; COPIED_MAX]), &meter);
+        let mut copy = copies(&meter, cx);
         let mut first = CopySlot::new(&connection);
-        let _heap = BodyChunk::new(ChunkBytes::Shared(Bytes::from(vec![0; COPIED_MAX])), &meter);
-        assert!(first.poll(&cx).is_ready());
-        let copy = copies(&meter);
-        assert!(first.poll(&cx).is_pending());
+        assert!(first.poll(cx).is_pending());
+        copy[0].advance(1);
+        assert!(first.poll(cx).is_ready());
+        first.leave();
         drop(copy);
-        assert!(first.poll(&cx).is_ready());
+        assert_eq!(copies(&meter, cx).len(), 3);
     }
 
     #[test]
     fn the_longest_waiting_response_copies_next_unless_it_cannot_or_has_ended() {
         let connection = connection();
         let meter = ResponseMeter::new(&connection);
-        let cx = Context::from_waker(Waker::noop());
-        let mut copies = copies(&meter);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut copies = copies(&meter, cx);
         let mut slots: Vec<CopySlot> = (0..5).map(|_| CopySlot::new(&connection)).collect();
-        assert!(slots.iter_mut().all(|slot| slot.poll(&cx).is_pending()));
+        assert!(slots.iter_mut().all(|slot| slot.poll(cx).is_pending()));
         slots.remove(0);
         copies.pop();
-        let ready = |slots: &mut [CopySlot]| {
-            slots.iter_mut().map(|slot| slot.poll(&cx).is_ready()).collect::<Vec<_>>()
+        let mut ready = |slots: &mut [CopySlot]| {
+            slots.iter_mut().map(|slot| slot.poll(cx).is_ready()).collect::<Vec<_>>()
         };
         assert_eq!(ready(&mut slots), [true, false, false, false]);
-        assert!(CopySlot::new(&connection).poll(&cx).is_pending(), "a newcomer waits behind them");
+        assert_eq!(ready(&mut [CopySlot::new(&connection)]), [false], "a newcomer waits behind them");
         slots[0].leave();
         assert_eq!(ready(&mut slots[1..]), [true, false, false]);
         slots.remove(1);

@@ -15,10 +15,9 @@ use h2::server::{Connection as Frames, Handshake};
 
 use super::chunk::BodyChunk;
 use super::connection_waker::ConnectionWaker;
-use super::context::ConnectionContext;
 use super::flood_guard::ConnectionError;
 use super::io::{Io, READ_PER_POLL};
-use super::open_stream::OpenStream;
+use super::open_stream::{ConnectionContext, OpenStream};
 use super::stream::{self, IncomingStream};
 use crate::net::{AppService, Deadline, ReceiveRate, SendError, StallTimer, Worker, WorkerRegistration};
 use crate::telemetry::metrics::exchange::ExchangeOutcome;
@@ -34,16 +33,15 @@ pub(super) struct Http2Connection {
     pub(super) registration: WorkerRegistration,
     counted: CountedConnection,
     streams: FuturesUnordered<LocalBoxFuture<'static, OpenStream>>,
-    /// Exchanges whose response is being sent, and the position at which it ends, once known.
-    pub(super) settling: VecDeque<(OpenStream, Option<u64>)>,
+    /// Exchanges whose response is being sent.
+    pub(super) settling: VecDeque<OpenStream>,
     /// Bytes of frames written that are no content, as far as counted.
     overhead: u64,
     pub(super) deadline: Deadline,
     /// When the client's progress was last checked.
     pub(super) checked: Instant,
-    pub(super) idle_since: Instant,
-    /// No stream is open.
-    pub(super) is_idle: bool,
+    /// Since when no stream is open. `None` if one is.
+    pub(super) idle_since: Option<Instant>,
     /// When the client was first sent GOAWAY.
     pub(super) leaving_since: Option<Instant>,
     /// The last GOAWAY was sent: no frames are read any more.
@@ -87,8 +85,7 @@ impl Http2Connection {
             settling: VecDeque::new(),
             overhead: 0,
             checked: now,
-            idle_since: now,
-            is_idle: true,
+            idle_since: Some(now),
             leaving_since: None,
             is_ending: false,
             stall: None,
@@ -113,7 +110,7 @@ impl Http2Connection {
                 return Poll::Ready(end);
             }
             while let Poll::Ready(Some(open)) = self.streams.poll_next_unpin(cx) {
-                self.settling.push_back((open, None));
+                self.settling.push_back(open);
             }
             if wakeups.was_woken() {
                 continue;
@@ -185,8 +182,7 @@ impl Http2Connection {
         worker: Rc<Worker<S>>,
         incoming: IncomingStream,
     ) {
-        if self.is_idle {
-            self.is_idle = false;
+        if self.idle_since.take().is_some() {
             self.registration.set_answering();
             self.checked = self.shared.io.borrow().now;
         }
@@ -194,7 +190,7 @@ impl Http2Connection {
         let mut stream: LocalBoxFuture<'static, OpenStream> =
             Box::pin(async move { stream::serve(&worker.app, shared, incoming).await });
         match stream.as_mut().poll(cx) {
-            Poll::Ready(open) => self.settling.push_back((open, None)),
+            Poll::Ready(open) => self.settling.push_back(open),
             Poll::Pending => self.streams.push(stream),
         }
     }
@@ -205,12 +201,7 @@ impl Http2Connection {
             let io = self.shared.io.borrow();
             (io.pushed, io.sent())
         };
-        self.settling.retain_mut(|(open, end)| {
-            if end.is_none() && open.meter.is_empty() {
-                *end = Some(pushed);
-            }
-            !open.settle(sent, end.unwrap_or(u64::MAX))
-        });
+        self.settling.retain_mut(|open| !open.settle(sent, pushed));
         let overhead = pushed.saturating_sub(self.shared.meter.taken.get());
         let more = overhead.saturating_sub(self.overhead);
         self.overhead = overhead.max(self.overhead);

@@ -1,6 +1,6 @@
 //! Ends HTTP/2 connections that stand still, in whatever state.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use h2::Reason;
@@ -17,20 +17,18 @@ impl Http2Connection {
                 let io = self.shared.io.borrow();
                 (io.flood_guard.incomplete_since, io.now)
             };
-            if !self.is_busy() && !self.is_idle {
-                (self.is_idle, self.idle_since) = (true, now);
+            if !self.is_busy() && self.idle_since.is_none() {
+                self.idle_since = Some(now);
                 self.receive_rate = ReceiveRate::default();
             }
-            if self.is_idle
-                && let Some(end) = self.idle(cx, incomplete_since.is_some())
+            if let Some(since) = self.idle_since
+                && let Some(end) = self.idle(cx, since, incomplete_since.is_some())
             {
                 return Poll::Ready(end);
             }
             let (from, span) = self.due(incomplete_since);
             self.deadline.set(from, span);
-            if self.deadline.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+            ready!(self.deadline.poll(cx));
             if let Some(end) = self.overdue(incomplete_since) {
                 return Poll::Ready(end);
             }
@@ -43,12 +41,12 @@ impl Http2Connection {
     }
 
     /// No stream is open: frees buffers, and makes room if the connection's slot is needed.
-    fn idle(&mut self, cx: &mut Context<'_>, is_reading: bool) -> Option<Http2End> {
+    fn idle(&mut self, cx: &mut Context<'_>, since: Instant, is_reading: bool) -> Option<Http2End> {
         if is_reading {
             self.registration.set_reading();
         } else {
             self.shared.io.borrow_mut().release();
-            self.registration.await_request(cx, self.idle_since);
+            self.registration.await_request(cx, since);
         }
         let has_arrived = || self.shared.io.borrow_mut().socket.has_arrived();
         if self.leaving_since.is_some() || !self.registration.is_evicted() || has_arrived() {
@@ -67,19 +65,21 @@ impl Http2Connection {
     fn due(&self, incomplete_since: Option<Instant>) -> (Instant, Duration) {
         let settings = &self.shared.worker.settings().connections;
         // The worker closes and the client has just connected: GOAWAY can't be sent before its preface.
-        if self.shared.worker.is_closing.get() && matches!(self.stage, Stage::Preface(_)) {
-            return (self.idle_since, LAST_CHANCE);
+        if let (Stage::Preface(_), Some(since)) = (&self.stage, self.idle_since)
+            && self.shared.worker.is_closing.get()
+        {
+            return (since, LAST_CHANCE);
         }
         if let Some(since) = self.leaving_since
-            && (self.is_ending || self.is_idle)
+            && (self.is_ending || self.idle_since.is_some())
         {
             return (since, settings.linger_timeout.get());
         }
         let check_interval = self.shared.worker.check_interval.get();
-        match incomplete_since {
-            Some(since) if self.is_idle => (since, settings.head_timeout.get()),
-            None if self.is_idle => (self.idle_since, settings.idle_timeout.get()),
-            Some(since) if since + settings.head_timeout.get() < self.checked + check_interval => {
+        match (incomplete_since, self.idle_since) {
+            (Some(since), Some(_)) => (since, settings.head_timeout.get()),
+            (None, Some(since)) => (since, settings.idle_timeout.get()),
+            (Some(since), None) if since + settings.head_timeout.get() < self.checked + check_interval => {
                 (since, settings.head_timeout.get())
             }
             _ => (self.checked, check_interval),
@@ -99,7 +99,7 @@ impl Http2Connection {
             self.send_goaway(Reason::ENHANCE_YOUR_CALM);
             return None;
         }
-        if self.is_idle {
+        if self.idle_since.is_some() {
             self.send_goaway(Reason::NO_ERROR);
             return None;
         }
@@ -125,7 +125,7 @@ impl Http2Connection {
 
     /// True if frames hold data for which there was a window when they got it: the client has taken that window back.
     fn is_blocked(&self, now: Instant, stall_timeout: Duration) -> bool {
-        let oldest = self.settling.front().map(|(open, _)| open.exchange.began);
+        let oldest = self.settling.front().map(|open| open.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
     }

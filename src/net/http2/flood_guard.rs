@@ -81,10 +81,10 @@ impl FloodGuard {
         let mut at = bytes.len().min(self.preface);
         self.preface -= at;
         while at < bytes.len() {
-            let left = bytes.len() - at;
+            let left = &bytes[at..];
             if self.payload > 0 {
-                let taken = left.min(self.payload);
-                if self.header[3] == SETTINGS && !self.settings.inspect(&bytes[at..at + taken]) {
+                let taken = left.len().min(self.payload);
+                if self.header[3] == SETTINGS && !self.settings.inspect(&left[..taken]) {
                     return (at, Some(ConnectionError::of(Reason::FLOW_CONTROL_ERROR)));
                 }
                 self.payload -= taken;
@@ -92,19 +92,18 @@ impl FloodGuard {
                 self.settle();
                 continue;
             }
-            let start = at;
-            let taken = left.min(FRAME_HEADER - self.known);
-            self.header[self.known..self.known + taken].copy_from_slice(&bytes[at..at + taken]);
+            let taken = left.len().min(FRAME_HEADER - self.known);
+            self.header[self.known..][..taken].copy_from_slice(&left[..taken]);
             self.known += taken;
-            at += taken;
             self.incomplete_since.get_or_insert(now);
             if self.known == FRAME_HEADER {
                 self.known = 0;
                 if let Err(error) = self.begin_frame(now) {
-                    return (start, Some(error));
+                    return (at, Some(error));
                 }
                 self.settle();
             }
+            at += taken;
         }
         (at, None)
     }

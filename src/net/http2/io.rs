@@ -1,7 +1,7 @@
 //! The socket as `h2` sees it: read in large pieces, written once per poll of the connection.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -116,51 +116,6 @@ impl FrameIo {
         self.violation = self.violation.or(violation);
         kept
     }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<()>> {
-        if !self.arrived.is_empty() {
-            let length = self.arrived.len().min(buffer.remaining());
-            buffer.put_slice(&self.arrived[..length]);
-            self.arrived.advance(length);
-            return Poll::Ready(Ok(()));
-        }
-        if self.is_at_end {
-            return Poll::Ready(Ok(()));
-        }
-        if self.violation.is_some() || self.allowance == 0 {
-            return Poll::Pending;
-        }
-        let room = scratch.len().min(READ_AT_ONCE);
-        let length = ready!(self.socket.poll_read(cx, &mut scratch[..room]))?;
-        self.now = Instant::now();
-        self.allowance = self.allowance.saturating_sub(length);
-        let kept = self.inspect(&scratch[..length]);
-        let at_once = kept.min(buffer.remaining());
-        buffer.put_slice(&scratch[..at_once]);
-        self.arrived.extend_from_slice(&scratch[at_once..kept]);
-        // Without bytes to hand on this is not the end.
-        if length > 0 && kept == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.waiting.len() >= WAITING {
-            let _ = self.poll_send(cx)?;
-            self.is_blocked = self.waiting.len() >= WAITING;
-            if self.is_blocked {
-                return Poll::Pending;
-            }
-        }
-        let before = self.waiting.len();
-        slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
-        let length = self.waiting.len() - before;
-        self.pushed += length as u64;
-        Poll::Ready(Ok(length))
-    }
 }
 
 /// [`FrameIo`] as a stream to read from and write to. The connection flushes at the end of its poll.
@@ -175,25 +130,46 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.io.borrow_mut().poll_read(cx, buffer, &mut self.worker.scratch.borrow_mut())
+        let io = &mut *self.io.borrow_mut();
+        if !io.arrived.is_empty() {
+            let length = io.arrived.len().min(buffer.remaining());
+            buffer.put_slice(&io.arrived[..length]);
+            io.arrived.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        if io.is_at_end {
+            return Poll::Ready(Ok(()));
+        }
+        if io.violation.is_some() || io.allowance == 0 {
+            return Poll::Pending;
+        }
+        let scratch = &mut *self.worker.scratch.borrow_mut();
+        let room = scratch.len().min(READ_AT_ONCE);
+        let length = ready!(io.socket.poll_read(cx, &mut scratch[..room]))?;
+        io.now = Instant::now();
+        io.allowance = io.allowance.saturating_sub(length);
+        let kept = io.inspect(&scratch[..length]);
+        let at_once = kept.min(buffer.remaining());
+        buffer.put_slice(&scratch[..at_once]);
+        io.arrived.extend_from_slice(&scratch[at_once..kept]);
+        // Without bytes to hand on this is not the end.
+        if length > 0 && kept == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.io.borrow_mut().poll_write(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.io.borrow_mut().poll_write(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
+        let io = &mut *self.io.borrow_mut();
+        if io.waiting.len() >= WAITING {
+            let _ = io.poll_send(cx)?;
+            io.is_blocked = io.waiting.len() >= WAITING;
+            if io.is_blocked {
+                return Poll::Pending;
+            }
+        }
+        io.waiting.extend_from_slice(bytes);
+        io.pushed += bytes.len() as u64;
+        Poll::Ready(Ok(bytes.len()))
     }
 
     /// Ready at once: what was written is sent at the end of the poll, or once there is too much of it.

@@ -10,7 +10,6 @@
 mod chunk;
 mod connection;
 mod connection_waker;
-mod context;
 mod deadlines;
 mod flood_guard;
 mod io;

@@ -1,16 +1,38 @@
-//! An HTTP/2 exchange as it is counted and logged, and for how long its response may wait.
+//! An HTTP/2 exchange as it is counted and logged, for how long its response may wait, and what it shares with the others
+//! of its connection.
 
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::chunk::ResponseMeter;
-use super::context::ConnectionContext;
+use super::chunk::{ConnectionMeter, ResponseMeter};
+use super::io::FrameIo;
 use super::source::BodySource;
 use crate::http::client_key::ClientKey;
-use crate::net::{Deadline, SendError};
+use crate::net::{Deadline, SendError, WorkerContext};
+use crate::sys::gcra::AtomicGcra;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
+
+/// State that the streams of one connection share.
+pub(super) struct ConnectionContext {
+    pub(super) worker: Rc<WorkerContext>,
+    pub(super) io: Rc<RefCell<FrameIo>>,
+    pub(super) meter: Rc<ConnectionMeter>,
+    /// The rate of the connection, for all of its responses.
+    pub(super) bucket: Arc<AtomicGcra>,
+    pub(super) client: ClientKey,
+    pub(super) peer: Option<SocketAddr>,
+    /// Each stream that waits for a flow-control window holds a clone.
+    pub(super) without_window: Rc<()>,
+    /// Each response under way with a limited rate holds a clone.
+    pub(super) paced: Rc<()>,
+    /// Outcome of exchanges that are dropped unfinished.
+    pub(super) end: Cell<ExchangeOutcome>,
+}
 
 /// An exchange of the connection, counted when dropped.
 pub(super) struct OpenStream {
@@ -20,6 +42,8 @@ pub(super) struct OpenStream {
     pub(super) meter: Rc<ResponseMeter>,
     /// Position at which its response begins at the earliest, in bytes since the connection began to send.
     pub(super) start: Option<u64>,
+    /// Position at which its response ends, once known.
+    end: Option<u64>,
     pub(super) outcome: Option<ExchangeOutcome>,
     wait: Wait,
 }
@@ -35,6 +59,23 @@ struct Wait {
     rounds: usize,
 }
 
+impl ConnectionContext {
+    /// The peer, for log messages.
+    pub(super) fn peer_name(&self) -> String {
+        self.io.borrow().socket.peer_name()
+    }
+
+    /// Number of streams that wait for a flow-control window.
+    pub(super) fn without_window(&self) -> usize {
+        Rc::strong_count(&self.without_window) - 1
+    }
+
+    /// Bytes that the client has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.io.borrow().taken()
+    }
+}
+
 impl OpenStream {
     pub(super) fn new(connection: Rc<ConnectionContext>, exchange: Exchange) -> Self {
         let deadline = Deadline::after(exchange.began, Duration::ZERO);
@@ -43,19 +84,20 @@ impl OpenStream {
             exchange,
             meter: ResponseMeter::new(&connection.meter),
             start: None,
+            end: None,
             outcome: None,
             wait: Wait { kind: None, deadline, taken: 0, rounds: 0 },
             connection,
         }
     }
 
-    /// Returns true if the exchange has ended. Its response ends at the position `end`, and everything before `sent`
-    /// was sent.
-    pub(super) fn settle(&mut self, sent: u64, end: u64) -> bool {
+    /// Returns true if the exchange has ended. Everything before the position `sent` was sent, and the next write begins
+    /// at `pushed`.
+    pub(super) fn settle(&mut self, sent: u64, pushed: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost.get() {
             self.outcome = Some(ExchangeOutcome::ClientGone);
         }
-        if self.outcome.is_none() && self.meter.is_empty() && sent >= end {
+        if self.outcome.is_none() && self.meter.is_empty() && sent >= *self.end.get_or_insert(pushed) {
             self.note_first_byte();
             self.outcome = Some(ExchangeOutcome::Complete);
         }

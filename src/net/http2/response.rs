@@ -12,7 +12,7 @@ use http1::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
 use super::source::BodySource;
 use crate::net::{
     PrerenderedBody, PrerenderedResponse, ResponseParts, WorkerContext, append_header, append_header_lines,
-    describes_body, is_framing,
+    describes_body, is_framing, lines_without,
 };
 
 /// Makes the head and the body that are sent for `response`. What a middleware changed is sent changed.
@@ -68,17 +68,8 @@ fn plain_response(prerendered: Option<PrerenderedResponse>, parts: ResponseParts
     let added = parts.response.headers();
     let mut headers = HeaderMap::new();
     if let Some(prerendered) = prerendered {
-        let rendered = prerendered.block.slice(..prerendered.body_at);
-        for lines in [Bytes::from(prerendered.extra_headers), rendered, prerendered.tail] {
-            append_header_lines(&mut headers, lines);
-        }
-        for name in headers.keys().cloned().collect::<Vec<_>>() {
-            let is_stale = AppName::from_bytes(name.as_str().as_bytes())
-                .is_ok_and(|name| describes_body(&name) || added.contains_key(&name));
-            if is_stale {
-                headers.remove(&name);
-            }
-        }
+        let kept = lines_without(&prerendered, |name| describes_body(name) || added.contains_key(name));
+        append_header_lines(&mut headers, kept.freeze());
     }
     append_all(&mut headers, added, |name| !is_framing(name));
     let size = parts.body_size();

@@ -135,8 +135,8 @@ impl<'a> Sending<'a> {
     fn send_chunk(&mut self, length: usize) -> Result<(), SendError> {
         let bytes = self.source.take(length, &self.open.connection.worker)?;
         let length = bytes.len();
-        self.stream.send_data(BodyChunk::new(bytes, &self.open.meter), self.source.is_empty())?;
-        self.copy_slot.leave();
+        let chunk = BodyChunk::new(bytes, &self.open.meter, &mut self.copy_slot);
+        self.stream.send_data(chunk, self.source.is_empty())?;
         self.turn.spend(length);
         if let Some((pacer, _)) = &mut self.pacer {
             pacer.spend(length);

@@ -13,8 +13,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 
 use super::chunk::BodyChunk;
-use super::context::ConnectionContext;
-use super::open_stream::OpenStream;
+use super::open_stream::{ConnectionContext, OpenStream};
 use super::request::{RequestError, build};
 use super::response::outgoing;
 use super::sending::{CountedPacer, Sending};

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use socket2::SockRef;
 use tokio::sync::SemaphorePermit;
 
 use super::config::Tls;
-use super::session::{Session, VectoredSocket};
+use super::session::Session;
 use crate::net::NewConnection;
 
 /// Why there is no session.
@@ -65,7 +66,8 @@ impl Handshake<'_> {
     async fn negotiate(&mut self, tls: &Tls) -> Result<Session, HandshakeError> {
         let accepted = self.read_client_hello().await?;
         // The number is limited from here on: signing takes longer than all else that a small request does.
-        let permit = self.acquire(tls).await?;
+        let mut permit = pin!(tls.permits.acquire());
+        let permit = self.wait(|_, cx| permit.as_mut().poll(cx).map_err(|_| HandshakeError::Gone)).await?;
         let connection = accepted.into_connection(Arc::clone(&tls.config));
         let mut connection = connection.map_err(|refused| self.reject(refused))?;
         self.finish(&mut connection, permit).await?;
@@ -98,16 +100,6 @@ impl Handshake<'_> {
                 Some(Err(refused)) => return Err(self.reject(refused)),
             }
         }
-    }
-
-    /// Waits for a permit: the number of handshakes under way is limited.
-    async fn acquire<'t>(&mut self, tls: &'t Tls) -> Result<SemaphorePermit<'t>, HandshakeError> {
-        let mut permit = pin!(tls.permits.acquire());
-        poll_fn(|cx| match permit.as_mut().poll(cx) {
-            Poll::Ready(permit) => Poll::Ready(permit.map_err(|_| HandshakeError::Gone)),
-            Poll::Pending => self.poll_end(cx).map(Err),
-        })
-        .await
     }
 
     /// Completes the handshake after the ClientHello. A client that takes long loses its permit to others.
@@ -149,14 +141,11 @@ impl Handshake<'_> {
 
     /// Sends the messages of the handshake. Session tickets, which follow it, are sent with the first response.
     async fn send(&mut self, connection: &mut ServerConnection) -> Result<(), HandshakeError> {
-        poll_fn(|cx| {
+        self.wait(|handshake, cx| {
+            let socket = &mut handshake.connection.socket;
             while connection.wants_write() && (connection.is_handshaking() || is_tls12(connection)) {
-                let socket = &mut self.connection.socket;
-                match socket.poll_write(cx, |fd| connection.write_tls(&mut VectoredSocket(fd))) {
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(HandshakeError::Gone)),
-                    Poll::Pending => return self.poll_end(cx).map(Err),
-                }
+                let sent = socket.poll_write(cx, |fd| connection.write_tls(&mut &*SockRef::from(&fd)));
+                ready!(sent).map_err(|_| HandshakeError::Gone)?;
             }
             Poll::Ready(Ok(()))
         })
@@ -166,15 +155,9 @@ impl Handshake<'_> {
     /// Waits for more ciphertext. Returns false if none has come by `until`.
     async fn read_more(&mut self, until: Option<Instant>) -> Result<bool, HandshakeError> {
         let mut timer = pin!(until.map(|until| tokio::time::sleep_until(until.into())));
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = self.poll_read(cx) {
-                return Poll::Ready(read.map(|()| true));
-            }
-            match (self.poll_end(cx), timer.as_mut().as_pin_mut()) {
-                (Poll::Ready(error), _) => Poll::Ready(Err(error)),
-                (Poll::Pending, Some(timer)) => timer.poll(cx).map(|()| Ok(false)),
-                (Poll::Pending, None) => Poll::Pending,
-            }
+        self.wait(|handshake, cx| match (handshake.poll_read(cx), timer.as_mut().as_pin_mut()) {
+            (Poll::Pending, Some(timer)) => timer.poll(cx).map(|()| Ok(false)),
+            (read, _) => read.map_ok(|()| true),
         })
         .await
     }
@@ -183,31 +166,40 @@ impl Handshake<'_> {
         let NewConnection { registration, socket, input, .. } = &mut *self.connection;
         let mut scratch = registration.context.scratch.borrow_mut();
         let room = scratch.len().min(READ_MAX);
-        match ready!(socket.raw.poll_read(cx, &mut scratch[..room])) {
-            Ok(length @ 1..) => {
-                input.extend_from_slice(&scratch[..length]);
-                self.has_sent = true;
-                Poll::Ready(Ok(()))
-            }
-            _ => Poll::Ready(Err(HandshakeError::Gone)),
-        }
+        let Ok(length @ 1..) = ready!(socket.raw.poll_read(cx, &mut scratch[..room])) else {
+            return Poll::Ready(Err(HandshakeError::Gone));
+        };
+        input.extend_from_slice(&scratch[..length]);
+        self.has_sent = true;
+        Poll::Ready(Ok(()))
     }
 
-    /// Ready once the connection must end: its time is up, its slot is needed, or the server stops.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<HandshakeError> {
-        let NewConnection { registration, since, deadline, .. } = &mut *self.connection;
-        registration.await_request(cx, *since);
-        if registration.is_evicted() {
-            return Poll::Ready(HandshakeError::Gone);
-        }
-        let is_closing = registration.closes_after(*since, deadline);
-        deadline.poll(cx).map(|()| if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut })
+    /// Waits for what `poll` waits for, until the connection must end: its time is up, its slot is needed, or the server
+    /// stops.
+    async fn wait<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<T, HandshakeError>>,
+    ) -> Result<T, HandshakeError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = poll(self, cx) {
+                return Poll::Ready(done);
+            }
+            let NewConnection { registration, since, deadline, .. } = &mut *self.connection;
+            registration.await_request(cx, *since);
+            if registration.is_evicted() {
+                return Poll::Ready(Err(HandshakeError::Gone));
+            }
+            let is_closing = registration.closes_after(*since, deadline);
+            ready!(deadline.poll(cx));
+            Poll::Ready(Err(if is_closing { HandshakeError::Gone } else { HandshakeError::TimedOut }))
+        })
+        .await
     }
 
     /// Sends the alert to the client.
     fn reject(&mut self, (error, mut alert): (rustls::Error, AcceptedAlert)) -> HandshakeError {
         if let Ok(fd) = self.connection.socket.fd() {
-            let _: io::Result<()> = alert.write_all(&mut VectoredSocket(fd));
+            let _: io::Result<()> = alert.write_all(&mut &*SockRef::from(&fd));
         }
         HandshakeError::rejected(error)
     }

@@ -2,22 +2,14 @@
 
 use std::collections::HashMap;
 
-/// Indices of certificates by their DNS names.
+/// Indices of certificates by their DNS names in lower case, wildcards such as `*.example.com` among them.
 #[derive(Debug, Default)]
-pub(super) struct CertificateNames {
-    exact: HashMap<String, usize>,
-    /// Keyed by what follows the first label of wildcard names such as `*.example.com`.
-    wildcards: HashMap<String, usize>,
-}
+pub(super) struct CertificateNames(HashMap<String, usize>);
 
 impl CertificateNames {
     /// Adds `name` for the certificate at `index`, unless an earlier one has it.
     pub(super) fn add(&mut self, name: &str, index: usize) {
-        let name = name.to_ascii_lowercase();
-        match name.strip_prefix("*.") {
-            Some(parent) => self.wildcards.entry(parent.to_owned()).or_insert(index),
-            None => self.exact.entry(name).or_insert(index),
-        };
+        self.0.entry(name.to_ascii_lowercase()).or_insert(index);
     }
 
     /// The index of the certificate for `name`: one with exactly that name, else one with a matching wildcard, else the
@@ -26,8 +18,8 @@ impl CertificateNames {
         let Some(name) = name else { return 0 };
         let name = name.to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
-        let wildcard = || name.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
-        self.exact.get(name).or_else(wildcard).copied().unwrap_or(0)
+        let wildcard = || self.0.get(&format!("*.{}", name.split_once('.')?.1));
+        self.0.get(name).or_else(wildcard).copied().unwrap_or(0)
     }
 }
 

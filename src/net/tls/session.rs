@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustls::{ProtocolVersion, ServerConnection};
+use socket2::SockRef;
 
 use crate::net::tls::config::ALPN_HTTP2;
 use crate::telemetry::access_log::record::TlsFacts;
@@ -109,7 +110,7 @@ impl Session {
     /// # Errors
     /// Those of the socket.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let sent = self.connection.write_tls(&mut VectoredSocket(socket))?;
+        let sent = self.connection.write_tls(&mut &*SockRef::from(&socket))?;
         let left = self.ciphertext_left.saturating_sub(sent).max(1);
         self.ciphertext_left = if self.wants_write() { left } else { 0 };
         Ok(sent)
@@ -132,23 +133,6 @@ fn facts_of(connection: &ServerConnection) -> TlsFacts {
         // rustls names suites of TLS 1.3 differently from the registry.
         cipher: suite.map_or_else(|| "unknown".into(), |name| name.replacen("TLS13_", "TLS_", 1).into()),
         server_name: connection.server_name().map(Into::into),
-    }
-}
-
-/// A socket as a writer that uses `writev`.
-pub(super) struct VectoredSocket<'a>(pub(super) BorrowedFd<'a>);
-
-impl Write for VectoredSocket<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(self.0, bytes)?)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(rustix::io::writev(self.0, slices)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use crate::config::{DirectoriesGroup, Dotfiles};
-use crate::files::directory::{self, Directory, DirectoryEntry, DirectoryQuery, EntryKind};
-use crate::files::root::Root;
+use crate::files::Files;
+use crate::files::directory::{self, Directory, DirectoryEntry, DirectoryQuery, EntryKind, ReadPermission};
 use crate::files::version::Version;
 use crate::http::target::SitePath;
 
@@ -33,36 +33,20 @@ pub(crate) enum PlanError {
     Unreadable(Errno),
 }
 
-/// Which parts of a tree go into an archive.
-#[derive(Clone, Copy)]
-pub(crate) struct TreeFilter<'a> {
-    /// Whether names with a leading dot are included.
-    pub(crate) dotfiles: Dotfiles,
-    /// False: the directory is included without its contents.
-    pub(crate) is_listed: &'a dyn Fn(&SitePath<'_>) -> bool,
-    /// False: the credentials do not open the path, which is left out.
-    pub(crate) may_read: &'a (dyn Fn(&SitePath<'_>) -> bool + Send + Sync),
-}
-
-#[cfg(test)]
-impl TreeFilter<'_> {
-    pub(crate) fn all() -> Self {
-        Self { dotfiles: Dotfiles::Deny, is_listed: &|_| true, may_read: &|_| true }
-    }
-}
-
 impl ArchivePlan {
-    /// Walks the directory at `path`. Blocks.
+    /// Walks the directory at `path`. Left out is what `may_read` denies; of a directory that may not be listed only its name is
+    /// included. Blocks.
     pub(crate) fn of(
-        root: &Root,
+        files: &Files,
         path: &SitePath<'_>,
         limits: &DirectoriesGroup,
-        shown: TreeFilter<'_>,
+        dotfiles: Dotfiles,
+        may_read: &ReadPermission,
     ) -> Result<Self, PlanError> {
-        let mut walk = Walk { root, limits, shown, entries: Vec::new(), bytes: 0 };
+        let mut walk = Walk { files, limits, dotfiles, may_read, entries: Vec::new(), bytes: 0 };
         let mut prefix = 0;
         if !path.is_root() {
-            let stat = root.stat(path)?;
+            let stat = files.loader.root.stat(path)?;
             walk.add(path.clone().into_owned(), EntryKind::Directory, stat.version)?;
             prefix = path.as_bytes().len() - path.file_name().len();
         }
@@ -79,9 +63,10 @@ impl ArchivePlan {
 }
 
 struct Walk<'a> {
-    root: &'a Root,
+    files: &'a Files,
     limits: &'a DirectoriesGroup,
-    shown: TreeFilter<'a>,
+    dotfiles: Dotfiles,
+    may_read: &'a ReadPermission,
     entries: Vec<Planned>,
     bytes: u64,
 }
@@ -100,7 +85,7 @@ impl Walk<'_> {
                 EntryKind::File => self.add(path, EntryKind::File, entry.version)?,
                 // Its files are here under their own name or lie outside the requested directory, and links can form a cycle.
                 EntryKind::Directory if entry.is_link => {}
-                EntryKind::Directory if !(self.shown.is_listed)(&path) => {
+                EntryKind::Directory if !self.files.loader.rules.policy(&path).listing() => {
                     self.add(path, EntryKind::Directory, entry.version)?
                 }
                 EntryKind::Directory => {
@@ -121,10 +106,9 @@ impl Walk<'_> {
     }
 
     fn read(&self, path: &SitePath<'_>) -> Result<Level, PlanError> {
-        let TreeFilter { dotfiles, may_read, .. } = self.shown;
         let entries = self.limits.archive_entries.as_usize().saturating_sub(self.entries.len());
-        let query = DirectoryQuery { entries, dotfiles, may_read };
-        let Directory { mut entries, is_truncated } = directory::read(self.root, path, query)?;
+        let query = DirectoryQuery { entries, dotfiles: self.dotfiles, may_read: &**self.may_read };
+        let Directory { mut entries, is_truncated } = directory::read(&self.files.loader.root, path, query)?;
         if is_truncated {
             return Err(TOO_MANY_ENTRIES);
         }
@@ -166,11 +150,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+    use std::sync::Arc;
 
-    use crate::config::{ByteCount, Count, Symlinks};
+    use crate::config::policy::rules::Rules;
+    use crate::config::{ByteCount, Config, Count, OnOff, Symlinks};
+    use crate::files::{FileSettings, Root};
 
     fn limits(entries: u64, bytes: u64, depth: u64) -> DirectoriesGroup {
         DirectoriesGroup {
+            listing: OnOff::On,
             archive_entries: Count::of(entries),
             archive_bytes: ByteCount::bytes(bytes),
             archive_depth: Count::of(depth),
@@ -195,7 +183,10 @@ mod tests {
 
     fn plan(dir: &Path, path: &str, limits: DirectoriesGroup) -> Result<ArchivePlan, PlanError> {
         let root = Root::open(dir, Symlinks::Inside).unwrap();
-        ArchivePlan::of(&root, &SitePath::parse(path.as_bytes()).unwrap().path, &limits, TreeFilter::all())
+        let config = Config { directories: limits.into(), ..Config::default() };
+        let files = Files::new(root, &FileSettings::small(), Rules::new(&config)).unwrap();
+        let (path, all) = (SitePath::parse(path.as_bytes()).unwrap().path, Arc::new(|_: &SitePath<'_>| true));
+        ArchivePlan::of(&files, &path, &config.directories, Dotfiles::Deny, &(all as ReadPermission))
     }
 
     fn names(plan: &ArchivePlan) -> Vec<String> {

@@ -11,35 +11,26 @@ use bytes::Bytes;
 use zstd::stream::write::Encoder;
 
 use crate::files::Files;
+use crate::http::named_enum::named_enum;
 use crate::http::target::SitePath;
 use crate::site::archive::plan::ArchivePlan;
 use crate::site::archive::source::STEP;
 use crate::site::archive::tar::TarBlocks;
 use crate::site::archive::zip::ZipRecords;
 
-/// Format of an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArchiveFormat {
-    /// tar, with pax records for values that do not fit its headers.
-    Tar,
-    /// tar within one zstd frame.
-    TarZstd,
-    /// zip, with zip64 records if they are needed.
-    Zip,
+named_enum! {
+    /// Format of an archive. Its name is also the extension without the leading dot.
+    pub(crate) enum ArchiveFormat {
+        /// tar, with pax records for values that do not fit its headers.
+        Tar => "tar",
+        /// tar within one zstd frame.
+        TarZstd => "tar.zst",
+        /// zip, with zip64 records if they are needed.
+        Zip => "zip",
+    }
 }
 
 impl ArchiveFormat {
-    pub(crate) const ALL: [Self; 3] = [Self::Tar, Self::TarZstd, Self::Zip];
-
-    /// Its name in a query, and its extension without the leading dot.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Tar => "tar",
-            Self::TarZstd => "tar.zst",
-            Self::Zip => "zip",
-        }
-    }
-
     /// The value of `Content-Type`.
     pub(crate) const fn media_type(self) -> &'static str {
         match self {
@@ -52,7 +43,7 @@ impl ArchiveFormat {
     /// The name under which an archive of the directory at `path` is saved: bytes without a slash.
     pub(crate) fn file_name(self, path: &SitePath<'_>) -> Vec<u8> {
         let name = if path.is_root() { ROOT_NAME } else { path.file_name() };
-        [name, b".", self.word().as_bytes()].concat()
+        [name, b".", self.name().as_bytes()].concat()
     }
 }
 
@@ -145,20 +136,26 @@ mod tests {
     use std::io::{Cursor, Read};
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use crate::config::policy::rules::Rules;
-    use crate::config::{Config, Count, DirectoriesGroup, Symlinks};
+    use crate::config::{Config, Count, DirectoriesGroup, Dotfiles, OnOff, Symlinks};
+    use crate::files::directory::ReadPermission;
     use crate::files::{FileSettings, Root};
-    use crate::site::archive::plan::TreeFilter;
 
     const MOMENT: u64 = 1_700_000_000;
+
+    fn limits() -> DirectoriesGroup {
+        let archive_entries = Count::of(200_000);
+        DirectoriesGroup { listing: OnOff::On, archive_entries, ..DirectoriesGroup::default() }
+    }
 
     fn files(dir: &Path) -> Files {
         Files::new(
             Root::open(dir, Symlinks::Inside).unwrap(),
             &FileSettings::small(),
-            Rules::new(&Config::default()),
+            Rules::new(&Config { directories: limits().into(), ..Config::default() }),
         )
         .unwrap()
     }
@@ -166,8 +163,8 @@ mod tests {
     fn archive(dir: &Path, path: &str, format: ArchiveFormat) -> Archive {
         let files = files(dir);
         let path = SitePath::parse(path.as_bytes()).unwrap().path.into_owned();
-        let limits = DirectoriesGroup { archive_entries: Count::of(200_000), ..DirectoriesGroup::default() };
-        let plan = ArchivePlan::of(&files.loader.root, &path, &limits, TreeFilter::all()).unwrap();
+        let all: ReadPermission = Arc::new(|_| true);
+        let plan = ArchivePlan::of(&files, &path, &limits(), Dotfiles::Deny, &all).unwrap();
         Archive::new(plan, format, files).unwrap()
     }
 

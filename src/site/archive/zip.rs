@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
-use self::records::{CentralRecord, WrittenEntry, ZipTotals};
+use self::records::{CentralRecord, WrittenEntry, write_end};
 use super::plan::ArchivePlan;
 use super::source::{PlannedFileReader, STEP};
 use crate::files::Files;
@@ -26,19 +26,18 @@ pub(crate) struct ZipRecords {
     written: Vec<WrittenEntry>,
     /// Bytes of the archive so far.
     offset: u64,
-    /// The last compressor and its level, to be used again.
-    deflate: Option<(u32, Deflate)>,
+    /// Compressor of the last file, which the next one of the same level uses again.
+    deflate: DeflateEncoder<Vec<u8>>,
+    level: u32,
     /// The bytes that are compressed next.
     input: Vec<u8>,
     central_start: u64,
 }
 
-type Deflate = DeflateEncoder<Vec<u8>>;
-
 enum Stage {
     /// The entry at this index comes next.
     Entry(usize),
-    File(Box<OpenEntry>),
+    File(OpenEntry),
     /// The central directory, from the entry at this index on.
     Central(usize),
     Done,
@@ -48,8 +47,6 @@ struct OpenEntry {
     index: usize,
     source: PlannedFileReader,
     checksum: Crc,
-    deflate: Deflate,
-    level: u32,
 }
 
 impl ZipRecords {
@@ -60,7 +57,8 @@ impl ZipRecords {
             stage: Stage::Entry(0),
             written: Vec::new(),
             offset: 0,
-            deflate: None,
+            deflate: DeflateEncoder::new(Vec::new(), Compression::new(0)),
+            level: 0,
             input: Vec::new(),
             central_start: 0,
         }
@@ -101,37 +99,31 @@ impl ZipRecords {
             return Ok(Stage::Entry(index + 1));
         }
         let level = level_for(&media_type(entry.path.file_name()));
-        let deflate = match self.deflate.take() {
-            Some((same, mut deflate)) if same == level => {
-                deflate.reset(Vec::new())?;
-                deflate
-            }
-            _ => DeflateEncoder::new(Vec::new(), Compression::new(level)),
-        };
-        Ok(Stage::File(Box::new(OpenEntry { index, source, checksum: Crc::new(), deflate, level })))
+        if level == self.level {
+            self.deflate.reset(Vec::new())?;
+        } else {
+            (self.level, self.deflate) = (level, DeflateEncoder::new(Vec::new(), Compression::new(level)));
+        }
+        Ok(Stage::File(OpenEntry { index, source, checksum: Crc::new() }))
     }
 
-    fn step(&mut self, mut open: Box<OpenEntry>, out: &mut Vec<u8>) -> io::Result<Stage> {
+    fn step(&mut self, mut open: OpenEntry, out: &mut Vec<u8>) -> io::Result<Stage> {
         self.input.clear();
         let read = open.source.read(&mut self.input)?;
         open.checksum.update(&self.input);
         match read {
-            0 => open.deflate.try_finish()?,
-            _ => open.deflate.write_all(&self.input)?,
+            0 => self.deflate.try_finish()?,
+            _ => self.deflate.write_all(&self.input)?,
         }
-        out.append(open.deflate.get_mut());
+        out.append(self.deflate.get_mut());
         if read > 0 {
             return Ok(Stage::File(open));
         }
-        let OpenEntry { index, checksum, deflate, level, .. } = *open;
-        let (Some(entry), Some(written)) = (self.plan.entries.get(index), self.written.get_mut(index)) else {
-            return Err(io::Error::other("an entry that was not planned"));
-        };
-        written.checksum = checksum.sum();
-        written.compressed = deflate.total_out();
+        let (entry, written) = (&self.plan.entries[open.index], &mut self.written[open.index]);
+        written.checksum = open.checksum.sum();
+        written.compressed = self.deflate.total_out();
         CentralRecord::of(&self.plan.name_of(entry), entry).write_descriptor(written, out)?;
-        self.deflate = Some((level, deflate));
-        Ok(Stage::Entry(index + 1))
+        Ok(Stage::Entry(open.index + 1))
     }
 
     fn central(&self, from: usize, out: &mut Vec<u8>) -> Stage {
@@ -145,7 +137,7 @@ impl ZipRecords {
         }
         let end = self.offset + (out.len() - start) as u64;
         let entries = self.plan.entries.len() as u64;
-        ZipTotals { entries, start: self.central_start, size: end - self.central_start }.write(out);
+        write_end(entries, self.central_start, end - self.central_start, out);
         Stage::Done
     }
 }

@@ -6,10 +6,8 @@ use crate::files::version::Version;
 
 /// Formats a size in the largest binary unit that it reaches: `512 B`, `1.5 KiB`, `20 MiB`.
 pub(super) fn size(bytes: u64) -> String {
-    let mut unit = 0;
-    while unit + 1 < UNITS.len() && (tenths(bytes, unit) + 5) / 10 >= 1024 {
-        unit += 1;
-    }
+    let largest = UNITS.len() - 1;
+    let unit = (0..largest).find(|&unit| (tenths(bytes, unit) + 5) / 10 < 1024).unwrap_or(largest);
     let (tenths, name) = (tenths(bytes, unit), UNITS[unit]);
     match unit {
         0 => format!("{bytes} {name}"),

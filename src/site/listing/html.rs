@@ -92,7 +92,7 @@ fn row(links: &ListingLinks, entry: &DirectoryEntry) -> String {
 fn foot(page: &ListingPage, summary: &Summary) -> String {
     let mut archives = String::new();
     if page.has_archives && summary.entries() > 0 {
-        let words = ArchiveFormat::ALL.into_iter().map(ArchiveFormat::word);
+        let words = ArchiveFormat::ALL.into_iter().map(ArchiveFormat::name);
         let links =
             words.map(|word| format!(r#" <a href="?archive={word}" rel="nofollow" download>{word}</a>"#));
         archives = format!("<p>Download all as{}</p>\n", links.collect::<String>());

@@ -34,12 +34,16 @@ impl Sorting {
 
     fn compare(self, one: &DirectoryEntry, other: &DirectoryEntry) -> Ordering {
         let by_name = || natural(&one.name, &other.name);
+        let apply = |ordering: Ordering| match self.order {
+            SortOrder::Ascending => ordering,
+            SortOrder::Descending => ordering.reverse(),
+        };
         match self.key {
-            Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(self.order, by_name())),
-            Sort::Size => apply(self.order, size(one).cmp(&size(other))).then_with(by_name),
+            Sort::Name => is_file(one).cmp(&is_file(other)).then_with(|| apply(by_name())),
+            Sort::Size => apply(size(one).cmp(&size(other))).then_with(by_name),
             Sort::Date => {
                 let dates = one.version.mtime.cmp(&other.version.mtime);
-                apply(self.order, dates).then_with(by_name)
+                apply(dates).then_with(by_name)
             }
         }
     }
@@ -50,13 +54,6 @@ pub(super) fn default_order(key: Sort) -> SortOrder {
     match key {
         Sort::Name => SortOrder::Ascending,
         Sort::Size | Sort::Date => SortOrder::Descending,
-    }
-}
-
-fn apply(order: SortOrder, ordering: Ordering) -> Ordering {
-    match order {
-        SortOrder::Ascending => ordering,
-        SortOrder::Descending => ordering.reverse(),
     }
 }
 

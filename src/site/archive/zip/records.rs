@@ -30,14 +30,6 @@ pub(super) struct WrittenEntry {
     pub(super) checksum: u32,
 }
 
-/// The totals at the end of the archive.
-pub(super) struct ZipTotals {
-    pub(super) entries: u64,
-    /// Offset and length of the central directory.
-    pub(super) start: u64,
-    pub(super) size: u64,
-}
-
 impl<'a> CentralRecord<'a> {
     /// `name` has at most 65,535 bytes.
     pub(super) fn of(name: &'a [u8], entry: &Planned) -> Self {
@@ -90,7 +82,11 @@ impl<'a> CentralRecord<'a> {
         put32(out, [written.checksum, narrow(written.compressed), narrow(self.size)]);
         // No comment, on the first disk, no internal attributes.
         put16(out, [self.name.len(), extra.len(), 0, 0, 0]);
-        put32(out, [self.attributes(), saturated(written.offset)]);
+        let attributes = match self.kind {
+            EntryKind::File => 0o100_644 << 16,
+            EntryKind::Directory => 0o040_755 << 16 | DOS_DIRECTORY,
+        };
+        put32(out, [attributes, saturated(written.offset)]);
         out.extend_from_slice(self.name);
         out.extend_from_slice(&extra);
     }
@@ -114,35 +110,25 @@ impl<'a> CentralRecord<'a> {
         extra.extend_from_slice(&seconds.to_le_bytes());
         extra
     }
-
-    fn attributes(&self) -> u32 {
-        match self.kind {
-            EntryKind::File => 0o100_644 << 16,
-            EntryKind::Directory => 0o040_755 << 16 | DOS_DIRECTORY,
-        }
-    }
 }
 
-impl ZipTotals {
-    /// The end records of the central directory (§4.3.14 to §4.3.16).
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let Self { entries, start, size } = *self;
-        if entries >= u64::from(u16::MAX) || start.max(size) >= u64::from(u32::MAX) {
-            put32(out, [0x0606_4b50]);
-            put64(out, &[ZIP64_END_LENGTH]);
-            put16(out, [MADE_BY_UNIX | VERSION_ZIP64, VERSION_ZIP64]);
-            put32(out, [0, 0]);
-            put64(out, &[entries, entries, size, start]);
-            put32(out, [0x0706_4b50, 0]);
-            put64(out, &[start + size]);
-            put32(out, [1]);
-        }
-        let narrow = usize::try_from(entries.min(u64::from(u16::MAX))).unwrap_or(usize::MAX);
-        put32(out, [0x0605_4b50]);
-        put16(out, [0, 0, narrow, narrow]);
-        put32(out, [saturated(size), saturated(start)]);
-        put16(out, [0]);
+/// Writes the end records of the central directory (§4.3.14 to §4.3.16): its entries, offset and length.
+pub(super) fn write_end(entries: u64, start: u64, size: u64, out: &mut Vec<u8>) {
+    if entries >= u64::from(u16::MAX) || start.max(size) >= u64::from(u32::MAX) {
+        put32(out, [0x0606_4b50]);
+        put64(out, &[ZIP64_END_LENGTH]);
+        put16(out, [MADE_BY_UNIX | VERSION_ZIP64, VERSION_ZIP64]);
+        put32(out, [0, 0]);
+        put64(out, &[entries, entries, size, start]);
+        put32(out, [0x0706_4b50, 0]);
+        put64(out, &[start + size]);
+        put32(out, [1]);
     }
+    let narrow = usize::try_from(entries.min(u64::from(u16::MAX))).unwrap_or(usize::MAX);
+    put32(out, [0x0605_4b50]);
+    put16(out, [0, 0, narrow, narrow]);
+    put32(out, [saturated(size), saturated(start)]);
+    put16(out, [0]);
 }
 
 /// The extra field for 64-bit numbers (§4.5.3).
@@ -157,10 +143,10 @@ fn zip64_field(numbers: &[u64]) -> Vec<u8> {
 fn dos_date_and_time(seconds: i64) -> (usize, usize) {
     let seconds = seconds.clamp(DOS_FIRST, DOS_LAST);
     let moment = Timestamp::from_second(seconds).unwrap_or_default().to_zoned(TimeZone::UTC);
-    let part = |number: i16| usize::try_from(number).unwrap_or(0);
-    let small = |number: i8| usize::try_from(number).unwrap_or(0);
-    let date = (part(moment.year()) - 1980) << 9 | small(moment.month()) << 5 | small(moment.day());
-    let time = small(moment.hour()) << 11 | small(moment.minute()) << 5 | (small(moment.second()) / 2);
+    let part = |number: i8| usize::try_from(number).unwrap_or(0);
+    let year = usize::try_from(moment.year() - 1980).unwrap_or(0);
+    let date = year << 9 | part(moment.month()) << 5 | part(moment.day());
+    let time = part(moment.hour()) << 11 | part(moment.minute()) << 5 | (part(moment.second()) / 2);
     (date, time)
 }
 
@@ -230,7 +216,7 @@ mod tests {
     fn large_numbers_have_64_bit_fields() {
         let totals = |entries, start| {
             let mut out = Vec::new();
-            ZipTotals { entries, start, size: 10 }.write(&mut out);
+            write_end(entries, start, 10, &mut out);
             out.len()
         };
         assert_eq!(totals(65_534, 0), 22);
