@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Auto, Config, PathList, ProxyProtocol, Toggle};
+use super::{Auto, Config, ConfigError, PathList, ProxyProtocol, Toggle};
 
 /// Keys of the settings that a check reads, and the check, which adds a sentence for each conflict.
 pub(super) type ConflictCheck = (&'static [&'static str], fn(&Config, &mut Vec<String>));
@@ -21,6 +21,15 @@ pub(super) const SERVING_CHECKS: &[ConflictCheck] = &[
     (&["heap_bytes", "heap_file_bytes"], heap),
     (&["proxy_protocol", "trusted_proxies"], proxy_protocol),
 ];
+
+/// The conflicts of a configuration that is served.
+pub(crate) fn serving_conflicts(config: &Config) -> Vec<ConfigError> {
+    let mut conflicts = Vec::new();
+    for (_, check) in SERVING_CHECKS {
+        check(config, &mut conflicts);
+    }
+    conflicts.into_iter().map(ConfigError::Conflict).collect()
+}
 
 fn admin_token(config: &Config, conflicts: &mut Vec<String>) {
     let has_token = config.listening.admin_token.given().is_some();

@@ -44,7 +44,7 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1_024)
 }
 
-/// The lowest limit of one line of `/proc/self/cgroup` allows: `0::/path` of version 2, `4:memory:/path` of version 1.
+/// The lowest limit on the path that one line of `/proc/self/cgroup` names: `0::/path` of version 2, `4:memory:/path` of version 1.
 fn limit_of(line: &str, mount: &Path) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);

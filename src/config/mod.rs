@@ -57,7 +57,7 @@ pub use auth_methods::{AccessRule, AuthMethods};
 pub use byte_count::ByteCount;
 pub use choice::*;
 pub use comma_list::{CommaList, HostList, ListItem, OriginList, PathList};
-pub(crate) use conflicts::admin_without_token;
+pub(crate) use conflicts::{admin_without_token, serving_conflicts};
 pub use count::Count;
 pub use credential_files::{CredentialFiles, PasswordHash, Passwords, SigningKey, SigningKeys, Tokens};
 pub use digest_choice::DigestChoice;

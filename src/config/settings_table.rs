@@ -70,7 +70,7 @@ pub(crate) fn variable_of(key: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", key.to_ascii_uppercase())
 }
 
-/// Begin of the names of all variables of the program.
+/// Beginning of the names of all variables of the program.
 pub(crate) const VARIABLE_PREFIX: &str = "PAGECAST_";
 
 /// When a change of a setting takes effect.

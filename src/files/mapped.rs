@@ -89,9 +89,9 @@ impl Unmapper {
 impl WaitingMappings {
     fn run(&self) {
         while let Ok(mapping) = self.mappings.recv() {
-            // Evictions come in bursts: one wake-up handles a burst.
-            std::thread::sleep(GATHER);
             self.unmap(mapping);
+            // Evictions come in bursts: one wake-up handles a burst. Meanwhile all wait where `unmap_now` finds them.
+            std::thread::sleep(GATHER);
             self.mappings.try_iter().for_each(|mapping| self.unmap(mapping));
         }
     }

@@ -17,7 +17,7 @@ use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
-    ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, settle,
+    ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, serving_conflicts, settle,
 };
 use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
@@ -365,7 +365,8 @@ fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
     read_redirects(root.as_path(), &RegularFiles).map_err(ConfigErrors::from)
 }
 
-/// Derives the limits beside those that stay until a restart: the number of file handles.
+/// Checks live settings beside those that stay until a restart, and derives the limits beside the number of file handles,
+/// which stays too.
 fn settle_beside(
     before: &ResolvedLimits,
     config: &Config,
@@ -374,12 +375,16 @@ fn settle_beside(
     let handles = Auto::Given(Count::of(before.handles as u64));
     let mut config = config.clone();
     Arc::make_mut(&mut config.open_files).handles = handles;
-    settle(&config, facts).map_err(|error| {
-        let beside = ConfigError::Conflict(format!(
-            "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
-        ));
-        ConfigErrors::from(vec![error, beside])
-    })
+    let mut errors = serving_conflicts(&config);
+    match settle(&config, facts) {
+        Ok(limits) if errors.is_empty() => return Ok(limits),
+        Ok(_) => {}
+        Err(error) => errors.push(error),
+    }
+    errors.push(ConfigError::Conflict(format!(
+        "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
+    )));
+    Err(ConfigErrors::from(errors))
 }
 
 /// What a reload changes, as text.

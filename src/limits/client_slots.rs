@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::http::client_key::ClientKey;
 use crate::telemetry::metrics::counter::Counter;
 
-/// Slots of all clients. Stores at most twice as many clients as hold or wait for one.
+/// Slots of all clients. Stores at most about four times as many clients as held or waited for one at the peak.
 pub(crate) struct ClientSlots {
     each: usize,
     /// How often a client got no slot.
@@ -51,6 +51,11 @@ impl ClientSlots {
         if clients.len() == clients.capacity() {
             // Before the map grows, clients that neither hold nor wait for a slot are removed.
             clients.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            // Nearly full again, each of the next calls would search the whole map.
+            if clients.len() > clients.capacity() / 2 {
+                let more = clients.len();
+                clients.reserve(more);
+            }
         }
         Arc::clone(clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(self.each))))
     }

@@ -52,7 +52,7 @@ pub(crate) struct RequestPermit {
     pub(crate) key: ClientKey,
     /// No limit applies to the client.
     pub(crate) is_exempt: bool,
-    /// `None` if no limit is active.
+    /// `None` if no limit is active, or none applies to the client.
     pub(crate) _slot: Option<CountedSlot<Arc<ClientState>>>,
 }
 

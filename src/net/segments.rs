@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix_web::body::{MessageBody, SizedStream};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use crate::files::Asset;
 use crate::files::handle_pool::Handle;
@@ -119,7 +119,7 @@ pub(super) fn body_of(segments: Rc<Segments>) -> impl MessageBody {
         };
         Some((bytes, (segments, Some(left))))
     };
-    SizedStream::new(length, stream::unfold((segments, None), next))
+    SizedStream::new(length, stream::unfold((segments, None), next).fuse())
 }
 
 fn read(window: &Window) -> io::Result<Bytes> {

@@ -15,8 +15,8 @@ pub(crate) const FUNCTION_LINES_MAX: usize = 70;
 /// Most arguments of a function; `self` is none.
 pub(crate) const ARGUMENTS_MAX: usize = 5;
 
-/// Lines of code in `src/`, without tests, comments and blank lines. A ratchet: it goes down with the code. The goal is 30,500.
-pub(crate) const TOTAL_LINES_MAX: usize = 35_210;
+/// Most lines of code in `src/`, without tests, test doubles, comments and blank lines. It grows only with what the server can do.
+pub(crate) const TOTAL_LINES_MAX: usize = 30_500;
 
 /// A function and its sizes.
 #[derive(Debug)]

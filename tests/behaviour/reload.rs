@@ -208,6 +208,28 @@ fn limits_change_and_are_still_validated_together() {
 }
 
 #[test]
+fn live_settings_are_checked_beside_those_that_stay_until_a_restart() {
+    for (before, after, reason) in [
+        (
+            "proxy_protocol = 'require'\ntrusted_proxies = '127.0.0.1'",
+            "",
+            "PAGECAST_PROXY_PROTOCOL=require is of no use",
+        ),
+        (
+            "heap_bytes = '256KiB'\nheap_file_bytes = '64KiB'",
+            "heap_bytes = '16MiB'\nheap_file_bytes = '1MiB'",
+            "PAGECAST_HEAP_BYTES=256KiB has no room",
+        ),
+    ] {
+        let mut server = Site::with([("a.txt", b"a")]).config(before).serve();
+        std::fs::write(server.root.join(".pagecast.toml"), after).unwrap();
+        server.hang_up(REFUSED);
+        let log = server.log();
+        assert!(log.contains(reason) && log.contains("that would hold after a restart"), "{log}");
+    }
+}
+
+#[test]
 fn a_reload_does_not_disturb_a_download() {
     let body = pattern(16 << 20, 1);
     let mut server = Site::new().file("big.bin", &body).config("").serve();

@@ -92,7 +92,7 @@ impl Archive {
     /// turn. `None` after the last.
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
         let mut out = Vec::with_capacity(CHUNK + ROOM);
-        // Every step of a plain tar adds to the chunk.
+        // Nearly every step of a plain tar adds to the chunk.
         let steps = if matches!(self, Self::Tar(_)) { usize::MAX } else { STEPS_IN_TURN };
         for _ in 0..steps {
             if !self.write_some(&mut out)? {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter of a worker, or a sum of such counters.
+/// A counter: of a worker, shared by threads, or a sum of others.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -79,7 +79,7 @@ impl MetricCounts {
         ExchangeKind::all().zip(self.exchanges.iter().map(Counter::get))
     }
 
-    /// Counts since `earlier`. The highest values stay those since the start.
+    /// Counts since `earlier`. The highest values stay those since the start; gauges become differences, which nobody reads.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let since = self.clone();
         for (count, before) in since.summed().zip(earlier.summed()) {
