@@ -22,9 +22,13 @@ impl FromStr for Secret {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text.len() {
             0 => Err(ValueError::EMPTY),
-            ..LENGTH_MIN => Err(ValueError::new(format!("is shorter than {LENGTH_MIN} characters"))),
-            ..=LENGTH_MAX if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(text.to_owned())),
-            ..=LENGTH_MAX => Err(ValueError::new("contains something other than visible ASCII characters")),
+            1..LENGTH_MIN => Err(ValueError::new(format!("is shorter than {LENGTH_MIN} characters"))),
+            LENGTH_MIN..=LENGTH_MAX if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Self(text.to_owned()))
+            }
+            LENGTH_MIN..=LENGTH_MAX => {
+                Err(ValueError::new("contains something other than visible ASCII characters"))
+            }
             _ => Err(ValueError::new(format!("is longer than {LENGTH_MAX} characters"))),
         }
     }

@@ -75,30 +75,31 @@ impl FileSettings {
         };
         use std::sync::Arc;
         let second = DurationSetting::seconds(1);
-        let mut config = Config::default();
-        config.caches = Arc::new(CachesGroup {
-            revalidate_after: second,
-            revalidate_watched_after: second,
-            names: Count::of(64),
-            heap_file_bytes: ByteCount::kib(16),
-            watch: OnOff::Off,
-            ..CachesGroup::default()
-        });
-        config.open_files = Arc::new(OpenFilesGroup {
-            handle_wait: second,
-            handle_idle: second,
-            handle_max_age: second,
-            ..OpenFilesGroup::default()
-        });
-        config.sending = Arc::new(SendingGroup {
-            disk_threads: Count::of(1),
-            populate_threads: Count::of(1),
-            disk_timeout: DurationSetting::seconds(20),
-            ..SendingGroup::default()
-        });
-        config.compression =
-            Arc::new(CompressionGroup { compress: OnOff::Off, ..CompressionGroup::default() });
-        config.integrity = Arc::new(IntegrityGroup { digests: Count::of(16), ..IntegrityGroup::default() });
+        let config = Config {
+            caches: Arc::new(CachesGroup {
+                revalidate_after: second,
+                revalidate_watched_after: second,
+                names: Count::of(64),
+                heap_file_bytes: ByteCount::kib(16),
+                watch: OnOff::Off,
+                ..CachesGroup::default()
+            }),
+            open_files: Arc::new(OpenFilesGroup {
+                handle_wait: second,
+                handle_idle: second,
+                handle_max_age: second,
+                ..OpenFilesGroup::default()
+            }),
+            sending: Arc::new(SendingGroup {
+                disk_threads: Count::of(1),
+                populate_threads: Count::of(1),
+                disk_timeout: DurationSetting::seconds(20),
+                ..SendingGroup::default()
+            }),
+            compression: Arc::new(CompressionGroup { compress: OnOff::Off, ..CompressionGroup::default() }),
+            integrity: Arc::new(IntegrityGroup { digests: Count::of(16), ..IntegrityGroup::default() }),
+            ..Config::default()
+        };
         let (handles, mappings, heap_bytes, cache_bytes) = (8, 16, 1 << 20, 1 << 20);
         Self::of(
             &config,

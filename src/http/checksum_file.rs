@@ -1,6 +1,6 @@
 //! Files of SHA-256 checksums, as `sha256sum`, `shasum --tag` and `openssl dgst` write them.
 
-use crate::http::decimal::hex_byte;
+use crate::http::digits::hex_byte;
 use crate::http::target::last_segment;
 
 /// The line that `sha256sum` prints for a file, with its end: the digest in hexadecimal, two spaces, the name.

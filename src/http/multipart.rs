@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::decimal::decimal_length;
+use super::digits::decimal_length;
 use super::range::ByteRange;
 
 /// The boundary between parts: 32 hexadecimal digits.

@@ -1,6 +1,6 @@
 //! `Range` and `Content-Range` (RFC 9110 §14).
 
-use super::decimal::push_decimal;
+use super::digits::push_decimal;
 
 /// Bytes `start..end` of a representation: never empty, never past its end. Half-open, unlike on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -27,14 +27,15 @@ pub enum ProxySource {
     Unix,
 }
 
+type Parser = fn(&[u8]) -> ProxyHeader;
+
 /// Parses the first bytes of a connection: all that have arrived, from the first on. Call it again with more after
 /// `Partial`.
 ///
 /// A line of version 1 has at most 107 bytes, a header of version 2 at most [`V2_BYTES_MAX`] behind its first 16. TLVs
 /// must fill it, and a CRC32C among them must match; their other contents are ignored.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
-    let versions: [(&[u8], fn(&[u8]) -> ProxyHeader); 2] =
-        [(V1_SIGNATURE, version_1), (V2_SIGNATURE, version_2)];
+    let versions: [(&[u8], Parser); 2] = [(V1_SIGNATURE, version_1), (V2_SIGNATURE, version_2)];
     let agrees = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
     match versions.into_iter().find(|(signature, _)| agrees(signature)) {
         None => ProxyHeader::Absent,

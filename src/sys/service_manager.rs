@@ -101,7 +101,7 @@ impl Watchdog {
 
     fn all_have_run(&self) -> bool {
         let heartbeats = self.heartbeats.lock();
-        heartbeats.iter().fold(true, |all, heart| heart.swap(false, Ordering::Relaxed) && all)
+        heartbeats.iter().filter(|heart| !heart.swap(false, Ordering::Relaxed)).count() == 0
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::net::{BUFFER, PooledBytes};
@@ -54,7 +54,7 @@ pub(super) struct ConnectionMeter {
 /// The permit of a response to copy, or its place among those that wait for one.
 pub(super) struct CopySlot {
     copies: Arc<Semaphore>,
-    waiting: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>>>>>,
+    waiting: Option<LocalBoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>,
     /// For a whole buffer: the length of the copy is not known yet.
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -173,7 +173,7 @@ impl CopySlot {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.permit.is_none() {
             let acquire = || Box::pin(Arc::clone(&self.copies).acquire_many_owned(BUFFER as u32)) as _;
-            let waiting: &mut Pin<Box<dyn Future<Output = _>>> = self.waiting.get_or_insert_with(acquire);
+            let waiting = self.waiting.get_or_insert_with(acquire);
             self.permit = ready!(waiting.as_mut().poll(cx)).ok();
             self.waiting = None;
         }

@@ -37,7 +37,7 @@ pub(crate) struct ZipRecords {
 enum Stage {
     /// The entry at this index comes next.
     Entry(usize),
-    File(OpenEntry),
+    File(Box<OpenEntry>),
     /// The central directory, from the entry at this index on.
     Central(usize),
     Done,
@@ -104,10 +104,10 @@ impl ZipRecords {
         } else {
             (self.level, self.deflate) = (level, DeflateEncoder::new(Vec::new(), Compression::new(level)));
         }
-        Ok(Stage::File(OpenEntry { index, source, checksum: Crc::new() }))
+        Ok(Stage::File(Box::new(OpenEntry { index, source, checksum: Crc::new() })))
     }
 
-    fn step(&mut self, mut open: OpenEntry, out: &mut Vec<u8>) -> io::Result<Stage> {
+    fn step(&mut self, mut open: Box<OpenEntry>, out: &mut Vec<u8>) -> io::Result<Stage> {
         self.input.clear();
         let read = open.source.read(&mut self.input)?;
         open.checksum.update(&self.input);

@@ -62,7 +62,7 @@ fn is_file(entry: &DirectoryEntry) -> bool {
 }
 
 fn size(entry: &DirectoryEntry) -> Option<u64> {
-    is_file(entry).then(|| entry.version.size)
+    is_file(entry).then_some(entry.version.size)
 }
 
 /// Compares runs of digits by their value and the rest by character, ignoring case; then the bytes.

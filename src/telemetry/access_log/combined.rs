@@ -3,7 +3,7 @@
 
 use super::clock::Clock;
 use super::escape::combined as escape;
-use crate::http::decimal::push_decimal;
+use crate::http::digits::push_decimal;
 use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange, LogField};
 
 /// Appends the line. `bytes` is the length of the content sent.

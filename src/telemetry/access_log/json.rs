@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::escape::json as escape;
-use crate::http::decimal::push_decimal;
+use crate::http::digits::push_decimal;
 use crate::telemetry::access_log::record::{AccessLogRecord, EndedExchange, LogField, TlsFacts, WaitKind};
 
 /// Appends the line.

@@ -1,4 +1,4 @@
-//! Decimal numbers in headers, and hexadecimal digits.
+//! Decimal and hexadecimal digits in headers and files.
 
 /// Appends `number` in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
@@ -8,6 +8,12 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
 /// The number of decimal digits of `number`.
 pub(crate) fn decimal_length(number: u64) -> u64 {
     u64::from(number.checked_ilog10().unwrap_or(0)) + 1
+}
+
+/// The byte that two hexadecimal digits write.
+pub(super) fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(value(high)? << 4 | value(low)?).ok()
 }
 
 #[cfg(test)]
@@ -25,10 +31,4 @@ mod tests {
             assert_eq!(decimal_length(number) + 1, out.len() as u64, "{number}");
         }
     }
-}
-
-/// The byte that two hexadecimal digits write.
-pub(super) fn hex_byte(high: u8, low: u8) -> Option<u8> {
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    u8::try_from(value(high)? << 4 | value(low)?).ok()
 }
