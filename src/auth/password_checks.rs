@@ -313,14 +313,14 @@ mod tests {
         let checks = PasswordChecks::new(1).unwrap();
         let _all = checks.places.acquire().await.unwrap();
         let first_refused = Mutex::new(None);
-        let asks = (0..=WAITING_PER_THREAD).map(|number| {
+        let requests = (0..=WAITING_PER_THREAD).map(|number| {
             let (checks, first_refused) = (&checks, &first_refused);
             async move {
                 assert!(checks.place().await.is_none());
                 first_refused.lock().unwrap().get_or_insert(number);
             }
         });
-        futures_util::future::join_all(asks).await;
+        futures_util::future::join_all(requests).await;
         assert_eq!(*first_refused.lock().unwrap(), Some(WAITING_PER_THREAD), "it did not wait");
         assert_eq!(checks.waiting.load(Ordering::Relaxed), 0);
     }
