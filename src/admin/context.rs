@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::authorize::AdminAuth;
 use super::health::Health;
 use super::slots::AdminSlots;
-use crate::files::Files;
 use crate::lifecycle::{Lifecycle, Reloader, Warmup};
 use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
@@ -20,7 +19,6 @@ pub(crate) struct ServerContext {
     pub(crate) auth: AdminAuth,
     pub(crate) health: Health,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) files: Files,
     pub(crate) site: SiteSettings,
     pub(crate) metrics: Metrics,
     /// `None` without TLS.

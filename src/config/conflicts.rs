@@ -22,13 +22,22 @@ pub(super) const SERVING_CHECKS: &[ConflictCheck] = &[
     (&["proxy_protocol", "trusted_proxies"], proxy_protocol),
 ];
 
-/// The conflicts of a configuration that is served.
-pub(crate) fn serving_conflicts(config: &Config) -> Vec<ConfigError> {
+/// What those of the checks find whose keys are all sound.
+pub(super) fn conflicts(
+    config: &Config,
+    checks: &[ConflictCheck],
+    is_sound: impl Fn(&[&str]) -> bool,
+) -> Vec<ConfigError> {
     let mut conflicts = Vec::new();
-    for (_, check) in SERVING_CHECKS {
+    for (_, check) in checks.iter().filter(|(keys, _)| is_sound(keys)) {
         check(config, &mut conflicts);
     }
     conflicts.into_iter().map(ConfigError::Conflict).collect()
+}
+
+/// The conflicts of a configuration that is served.
+pub(crate) fn serving_conflicts(config: &Config) -> Vec<ConfigError> {
+    conflicts(config, SERVING_CHECKS, |_| true)
 }
 
 fn admin_token(config: &Config, conflicts: &mut Vec<String>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::{env, io, mem};
 
 use super::cli::{CommandLine, command_names, read_command_line};
-use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS};
+use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS, conflicts};
 use super::credential_files::CredentialPaths;
 use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
 use super::error::name_at;
@@ -250,11 +250,8 @@ impl ConfigDraft {
 
     /// Makes those of the checks that read no invalid value: errors about its default would mislead.
     fn check_together(&mut self, checks: &[ConflictCheck]) {
-        let mut conflicts = Vec::new();
-        for (_, check) in checks.iter().filter(|(keys, _)| self.is_sound(keys)) {
-            check(&self.loaded.config, &mut conflicts);
-        }
-        self.errors.extend(conflicts.into_iter().map(ConfigError::Conflict));
+        let found = conflicts(&self.loaded.config, checks, |keys| self.is_sound(keys));
+        self.errors.extend(found);
     }
 
     fn is_sound(&self, keys: &[&str]) -> bool {

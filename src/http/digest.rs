@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 
+use super::digits::hex_digits;
 use super::named_enum::named_enum;
 
 named_enum! {
@@ -32,7 +33,7 @@ pub fn header_value(algorithm: Algorithm, digest: &[u8]) -> String {
 
 /// A digest in hexadecimal digits, as in checksum files.
 pub fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().flat_map(|&byte| hex_digits(byte)).map(char::from).collect()
 }
 
 /// The preferences in a Want-Repr-Digest or Want-Content-Digest header (RFC 9530 §4), by [`Algorithm`]: from 0, not

@@ -10,6 +10,11 @@ pub(crate) fn decimal_length(number: u64) -> u64 {
     u64::from(number.checked_ilog10().unwrap_or(0)) + 1
 }
 
+/// The two hexadecimal digits of a byte, in lower case.
+pub(crate) fn hex_digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)])
+}
+
 /// The byte that two hexadecimal digits write.
 pub(super) fn hex_byte(high: u8, low: u8) -> Option<u8> {
     let value = |digit: u8| char::from(digit).to_digit(16);
@@ -30,5 +35,16 @@ mod tests {
             assert_eq!(out, format!("={number}").into_bytes());
             assert_eq!(decimal_length(number) + 1, out.len() as u64, "{number}");
         }
+    }
+
+    #[test]
+    fn the_two_digits_of_a_byte_read_back_as_it() {
+        for byte in 0..=u8::MAX {
+            let [high, low] = hex_digits(byte);
+            assert_eq!(format!("{byte:02x}").into_bytes(), [high, low]);
+            assert_eq!(hex_byte(high, low), Some(byte));
+            assert_eq!(hex_byte(high.to_ascii_uppercase(), low.to_ascii_uppercase()), Some(byte));
+        }
+        assert_eq!((hex_byte(b'g', b'0'), hex_byte(b'0', b' ')), (None, None));
     }
 }

@@ -9,6 +9,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
 use crate::config::{LogTarget, LoggingGroup, RequestIds};
+use crate::http::digits::hex_digits;
 use crate::http::request_id;
 use crate::net::{PrerenderedResponse, Socket, WorkerContext};
 use crate::sys::random::random_u128;
@@ -155,7 +156,7 @@ pub(super) fn id_suffix(exchange: Option<&mut Exchange>) -> String {
 fn hex(number: u128) -> [u8; 32] {
     let mut digits = [0; 32];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+        pair.copy_from_slice(&hex_digits(byte));
     }
     digits
 }

@@ -14,7 +14,6 @@ use crate::files::residency::{PageTable, RecentlyResident, SCRATCH};
 use crate::limits::client_limits::Limits;
 use crate::limits::connections::WorkerConnections;
 use crate::net::{BulkScheduler, CopyBuffers, HeadLimits, HeaderMapCache, LastHost, StatusLines};
-use crate::telemetry::metrics::registry::Metrics;
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
 /// The App as a service `S`, and the state that the connections of one worker share. Lives on the worker's thread.
@@ -52,13 +51,19 @@ pub struct WorkerContext {
 impl<S> Worker<S> {
     /// Creates a worker that calls `app`, sends from `files` and counts in `metrics`. Call it on an actix `System` or
     /// arbiter.
-    pub fn new(app: S, files: Files, config: Arc<Config>, limits: Limits, metrics: &Metrics) -> Rc<Self> {
+    pub fn new(
+        app: S,
+        files: Files,
+        config: Arc<Config>,
+        limits: Limits,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
         let bulk_scheduler = Rc::new(BulkScheduler::new(&config.sending));
         let context = WorkerContext {
             files,
             connections: limits.connections.add_worker(),
             limits,
-            metrics: metrics.worker(),
+            metrics,
             check_interval: Cell::new(check_interval(&config)),
             settings: RefCell::new(config),
             status_lines: StatusLines::new(),

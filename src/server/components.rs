@@ -83,7 +83,6 @@ impl Components {
             auth: AdminAuth::new(config),
             health: Health::new(lifecycle.clone(), view.files.clone(), Arc::clone(&warmup.progress)),
             lifecycle,
-            files: view.files.clone(),
             site: view,
             metrics: Metrics::with_access_log(access_log.0.clone()),
             tls,

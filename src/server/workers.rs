@@ -135,14 +135,14 @@ async fn serve_worker(
     let ServerContext { site: view, metrics, tls, health, lifecycle, .. } = &*server;
     // A successor leaves earlier connections to its predecessor.
     let accepts_from = if server.is_successor { Phase::Ready } else { Phase::Starting };
-    // Apart from the counts of the connections: the App is built before them.
-    let site_metrics = metrics.worker();
-    let current = CurrentSite::new(&Site::new(view.clone(), Arc::clone(&site_metrics)));
+    let metrics = metrics.worker();
+    let current = CurrentSite::new(&Site::new(view.clone(), Arc::clone(&metrics)));
     let Ok(app) = app(&current, health).await else {
         let _ = started.send(Err(io::Error::other("the App could not be built")));
         return 0;
     };
-    let worker = Worker::new(app, view.files.clone(), Arc::clone(&view.config), view.limits.clone(), metrics);
+    let (config, limits) = (Arc::clone(&view.config), view.limits.clone());
+    let worker = Worker::new(app, view.files.clone(), config, limits, Arc::clone(&metrics));
     let context = Rc::clone(&worker.context);
     let accept_loops = listeners.into_iter().map(|(listener, scheme)| {
         let tls = tls.clone().filter(|_| scheme == Scheme::Https);
@@ -156,7 +156,7 @@ async fn serve_worker(
     actix_rt::spawn(updates.apply_with(move |view: SiteSettings, delay| {
         // Requests under way finish with the settings that they began with.
         updated.set_settings(Arc::clone(&view.config));
-        current.replace(&Site::new(view, Arc::clone(&site_metrics)));
+        current.replace(&Site::new(view, Arc::clone(&metrics)));
         if delay >= UPDATE_TIMEOUT {
             log::info!("a worker took the new configuration after {delay:.1?}");
         }

@@ -307,7 +307,7 @@ impl Client {
                 files,
                 connection_settings(),
                 Limits::new(&Config::default(), &ResolvedLimits::default()),
-                &Metrics::default(),
+                Metrics::default().worker(),
             );
             let (near, far) = pair();
             let client = tokio::task::spawn_blocking(move || talk(far));

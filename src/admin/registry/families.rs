@@ -38,7 +38,7 @@ pub(super) fn sent_bytes(now: &Readings) -> Vec<Series<'_>> {
 }
 
 pub(super) fn faults(now: &Readings) -> Vec<Series<'_>> {
-    let counts = &now.server.files.loader.faults.counts;
+    let counts = &now.server.site.files.loader.faults.counts;
     let count = |fault: Fault| {
         let name = fault.name();
         Series::new(&counts[fault as usize]).label("kind", name).status(format!("faults.{name}"))
@@ -57,7 +57,7 @@ pub(super) fn caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> 
 
 /// One series per cache that all workers share. Hits of the path caches also count for the cache that holds the file.
 pub(super) fn shared_caches<'a>(now: &'a Readings, number: fn(&CacheCounts) -> u64) -> Vec<Series<'a>> {
-    let Files { loader, shared } = &now.server.files;
+    let Files { loader, shared } = &now.server.site.files;
     let found = |kind: PathLookup| now.totals.path_lookups[kind as usize].get();
     let with_hits = |cache: CacheCounts, hits| CacheCounts { hits: cache.hits + hits, ..cache };
     let heap = with_hits(shared.assets.heap.counts(), found(PathLookup::Heap));

@@ -51,7 +51,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "is_drained" => now.server.lifecycle.is_drained.load(Relaxed);
     Hidden: "uptime_seconds" => now.server.started.elapsed().as_secs();
     Gauge "pagecast_root_sound" "1 while the document root can be read.":
-        => now.server.files.shared.root_monitor.is_sound();
+        => now.server.site.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
     Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
         [result = "ok"] "reloads.done" => now.reloads.done,
@@ -155,8 +155,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [limit = "directories"] => now.server.site.directories.refused.load(Relaxed),
         [limit = "client_directories"] "refused.client_directories"
             => &now.server.site.directories.for_client.refused,
-        [limit = "handles"] => &now.server.files.loader.handles.timeouts,
-        [limit = "disk_timeout"] => &now.server.files.shared.disk_timeouts,
+        [limit = "handles"] => &now.server.site.files.loader.handles.timeouts,
+        [limit = "disk_timeout"] => &now.server.site.files.shared.disk_timeouts,
         [limit = "head_bytes"] problem "refused.head_bytes"
             => &now.totals.rejected_heads[RejectedHead::TooLarge as usize],
         [limit = "head_timeout"] problem "refused.head_timeout"
@@ -214,32 +214,32 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         .. shared_caches(now, |cache| cache.evictions);
     Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
     Gauge "pagecast_names" "Remembered names.":
-        "names" => now.server.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
+        "names" => now.server.site.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
     Gauge "pagecast_digests" "Remembered checksums.":
         "digests"
-            => now.server.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
+            => now.server.site.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
-        "heap_bytes" => now.server.files.shared.assets.heap.weighted_size(), max now.limits.heap_bytes;
+        "heap_bytes" => now.server.site.files.shared.assets.heap.weighted_size(), max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
-        "mapped_bytes" => now.server.files.shared.assets.mapped_bytes(), max now.limits.cache_bytes;
+        "mapped_bytes" => now.server.site.files.shared.assets.mapped_bytes(), max now.limits.cache_bytes;
     Gauge "pagecast_mappings" "Mapped files.":
-        "mappings" => now.server.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
+        "mappings" => now.server.site.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
-        "unmapping.bytes" => now.server.files.loader.unmapper.waiting_bytes();
+        "unmapping.bytes" => now.server.site.files.loader.unmapper.waiting_bytes();
     Counter "pagecast_unmapped_in_place" "Mappings that a worker unmapped itself, because too many waited.":
-        "unmapping.in_place" => &now.server.files.loader.unmapper.in_place;
+        "unmapping.in_place" => &now.server.site.files.loader.unmapper.in_place;
 
     // Handles and directories
     Gauge "pagecast_handles" "Open files of the site.":
-        "handles" => now.server.files.loader.handles.in_use(), max now.limits.handles;
+        "handles" => now.server.site.files.loader.handles.in_use(), max now.limits.handles;
     Counter "pagecast_handle_waits" "Requests that waited for a handle.":
-        "handles.waits" => &now.server.files.loader.handles.waits;
+        "handles.waits" => &now.server.site.files.loader.handles.waits;
     Counter "pagecast_handle_timeouts" "Requests that got no handle in time.":
-        "handles.timeouts" problem "timeouts.handles" => &now.server.files.loader.handles.timeouts;
+        "handles.timeouts" problem "timeouts.handles" => &now.server.site.files.loader.handles.timeouts;
     Counter "pagecast_handles_opened" "Files opened for sending.":
-        => &now.server.files.loader.handles.turnover.opened;
+        => &now.server.site.files.loader.handles.turnover.opened;
     Counter "pagecast_handles_closed" "Files opened for sending that were closed again.":
-        => &now.server.files.loader.handles.turnover.closed;
+        => &now.server.site.files.loader.handles.turnover.closed;
     Gauge "pagecast_directories" "Listings and archives under way.":
         "directories" => now.directories(), max now.limits.directories;
 
@@ -248,7 +248,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [residency = "resident"] => &now.totals.resident_windows,
         [residency = "cold"] => &now.totals.cold_windows;
     Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread.":
-        => now.server.files.shared.reads.durations();
+        => now.server.site.files.shared.reads.durations();
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device.":
         "reads.running" => now.reads.running;
     Gauge "pagecast_reads_running_limit" "Limit of pagecast_reads_running.":
@@ -261,7 +261,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more.":
         "reads.dropped" => now.reads.dropped;
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time.":
-        "reads.timeouts" problem "timeouts.disk" => &now.server.files.shared.disk_timeouts;
+        "reads.timeouts" problem "timeouts.disk" => &now.server.site.files.shared.disk_timeouts;
     Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency.":
         "unanswered_probes" => residency::UNANSWERED.load(Relaxed);
     Counter "pagecast_faults" "Faults of files and disks, by kind.": .. faults(now);

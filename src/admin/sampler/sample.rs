@@ -38,7 +38,7 @@ impl Sample {
     pub(super) fn new(readings: &Readings, series: &[Series<'_>], at: Instant) -> Self {
         // The path cache of a worker comes before the name cache that all share.
         let (path_cache_hits, _) = readings.totals.path_cache_hits_and_misses();
-        let shared = readings.server.files.shared.names.cache.counts();
+        let shared = readings.server.site.files.shared.names.cache.counts();
         let mut problems: Vec<ProblemCount> = Vec::new();
         for (group, kind, total) in series.iter().filter_map(Series::as_problem) {
             match problems.iter_mut().find(|known| known.group == group && known.kind == kind) {

@@ -26,7 +26,7 @@ impl Metrics {
     }
 
     /// Registers one more worker and returns its counters.
-    pub(crate) fn worker(&self) -> Arc<WorkerMetrics> {
+    pub fn worker(&self) -> Arc<WorkerMetrics> {
         let access_log = self.access_log.clone();
         let worker = Arc::new(WorkerMetrics { access_log, ..WorkerMetrics::default() });
         self.workers.lock().push(Arc::clone(&worker));
