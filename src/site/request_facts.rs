@@ -27,12 +27,50 @@ pub(crate) struct SiteRequest<'a> {
 /// The headers that decide which bytes are sent, and how many.
 #[derive(Default)]
 pub(crate) struct RequestHeaders<'a> {
-    /// Range and the preconditions, in the order of [`SELECTING`].
-    selecting: [Option<Cow<'a, [u8]>>; 6],
+    lists: Lists<'a>,
     /// `None` without `Accept-Encoding`: the file is sent as it is.
     pub(crate) encodings: Option<AcceptEncoding>,
     /// The digest that the client wants.
     pub(crate) digest: Option<Algorithm>,
+}
+
+/// A header's lines as one list.
+type List<'a> = Option<Cow<'a, [u8]>>;
+
+#[derive(Default)]
+struct Lists<'a> {
+    range: List<'a>,
+    if_match: List<'a>,
+    if_unmodified_since: List<'a>,
+    if_none_match: List<'a>,
+    if_modified_since: List<'a>,
+    if_range: List<'a>,
+    accept_encoding: List<'a>,
+    want_repr_digest: List<'a>,
+    want_content_digest: List<'a>,
+}
+
+impl<'a> Lists<'a> {
+    fn named(&mut self, name: &str) -> Option<&mut List<'a>> {
+        Some(match name {
+            "range" => &mut self.range,
+            "if-match" => &mut self.if_match,
+            "if-unmodified-since" => &mut self.if_unmodified_since,
+            "if-none-match" => &mut self.if_none_match,
+            "if-modified-since" => &mut self.if_modified_since,
+            "if-range" => &mut self.if_range,
+            "accept-encoding" => &mut self.accept_encoding,
+            "want-repr-digest" => &mut self.want_repr_digest,
+            "want-content-digest" => &mut self.want_content_digest,
+            _ => return None,
+        })
+    }
+
+    /// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).
+    fn wanted_digest(&self) -> Option<Algorithm> {
+        let best = |list: &List<'_>| DigestPreference::parse(list.as_deref()?).best();
+        best(&self.want_repr_digest).or_else(|| best(&self.want_content_digest))
+    }
 }
 
 impl<'a> SiteRequest<'a> {
@@ -51,20 +89,21 @@ impl<'a> SiteRequest<'a> {
 }
 
 impl<'a> RequestHeaders<'a> {
+    /// Passes over the lines once: each look-up by name would hash it.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        if headers.len() <= 1 && (headers.is_empty() || headers.contains_key(header::HOST)) {
-            return Self::default();
+        let mut lists = Lists::default();
+        for (name, line) in headers {
+            if let Some(list) = lists.named(name.as_str()) {
+                append(list, line.as_bytes());
+            }
         }
-        let encodings = joined(headers, &header::ACCEPT_ENCODING);
-        Self {
-            selecting: SELECTING.map(|name| joined(headers, &name)),
-            encodings: encodings.map(|field| AcceptEncoding::parse(Some(&field))),
-            digest: wanted_digest(headers),
-        }
+        let encodings = lists.accept_encoding.as_deref().map(|list| AcceptEncoding::parse(Some(list)));
+        let digest = lists.wanted_digest();
+        Self { lists, encodings, digest }
     }
 
     pub(crate) fn has_range(&self) -> bool {
-        self.selecting[0].is_some()
+        self.lists.range.is_some()
     }
 
     /// True if the client accepts no file as it is.
@@ -74,22 +113,17 @@ impl<'a> RequestHeaders<'a> {
 
     /// Returns what [`decide`](crate::http::decide::decide) has to know of the request.
     pub(crate) fn facts(&self, head_only: bool) -> RequestFacts<'_> {
-        let [range, if_match, if_unmodified_since, if_none_match, if_modified_since, if_range] =
-            self.selecting.each_ref().map(Option::as_deref);
-        let preconditions =
-            Preconditions { if_match, if_unmodified_since, if_none_match, if_modified_since, if_range };
-        RequestFacts { head_only, range, preconditions }
+        let lists = &self.lists;
+        let preconditions = Preconditions {
+            if_match: lists.if_match.as_deref(),
+            if_unmodified_since: lists.if_unmodified_since.as_deref(),
+            if_none_match: lists.if_none_match.as_deref(),
+            if_modified_since: lists.if_modified_since.as_deref(),
+            if_range: lists.if_range.as_deref(),
+        };
+        RequestFacts { head_only, range: lists.range.as_deref(), preconditions }
     }
 }
-
-const SELECTING: [HeaderName; 6] = [
-    header::RANGE,
-    header::IF_MATCH,
-    header::IF_UNMODIFIED_SINCE,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_RANGE,
-];
 
 /// True if the client prefers JSON to HTML.
 pub(crate) fn prefers_json(headers: &HeaderMap) -> bool {
@@ -104,20 +138,18 @@ pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
 
 /// Returns all lines of a header as one list.
 pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut lines = headers.get_all(name);
-    let mut all = Cow::Borrowed(lines.next()?.as_bytes());
-    for line in lines {
-        all.to_mut().extend_from_slice(b", ");
-        all.to_mut().extend_from_slice(line.as_bytes());
+    let mut list = None;
+    headers.get_all(name).for_each(|line| append(&mut list, line.as_bytes()));
+    list
+}
+
+fn append<'a>(list: &mut List<'a>, line: &'a [u8]) {
+    match list {
+        None => *list = Some(Cow::Borrowed(line)),
+        Some(list) => {
+            let list = list.to_mut();
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(line);
+        }
     }
-    Some(all)
 }
-
-/// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).
-fn wanted_digest(headers: &HeaderMap) -> Option<Algorithm> {
-    let wanted = |name| DigestPreference::parse(&joined(headers, &name)?).best();
-    wanted(WANT_REPR_DIGEST).or_else(|| wanted(WANT_CONTENT_DIGEST))
-}
-
-const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
-const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
