@@ -27,51 +27,20 @@ pub(crate) struct SiteRequest<'a> {
 /// The headers that decide which bytes are sent, and how many.
 #[derive(Default)]
 pub(crate) struct RequestHeaders<'a> {
-    lists: Lists<'a>,
-    /// `None` without `Accept-Encoding`: the file is sent as it is.
-    pub(crate) encodings: Option<AcceptEncoding>,
-    /// The digest that the client wants.
-    pub(crate) digest: Option<Algorithm>,
-}
-
-/// A header's lines as one list.
-type List<'a> = Option<Cow<'a, [u8]>>;
-
-#[derive(Default)]
-struct Lists<'a> {
     range: List<'a>,
     if_match: List<'a>,
     if_unmodified_since: List<'a>,
     if_none_match: List<'a>,
     if_modified_since: List<'a>,
     if_range: List<'a>,
-    accept_encoding: List<'a>,
-    want_repr_digest: List<'a>,
-    want_content_digest: List<'a>,
+    /// `None` without `Accept-Encoding`: the file is sent as it is.
+    pub(crate) encodings: Option<AcceptEncoding>,
+    /// The digest that the client wants: `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).
+    pub(crate) digest: Option<Algorithm>,
 }
 
-impl<'a> Lists<'a> {
-    fn named(&mut self, name: &str) -> Option<&mut List<'a>> {
-        Some(match name {
-            "range" => &mut self.range,
-            "if-match" => &mut self.if_match,
-            "if-unmodified-since" => &mut self.if_unmodified_since,
-            "if-none-match" => &mut self.if_none_match,
-            "if-modified-since" => &mut self.if_modified_since,
-            "if-range" => &mut self.if_range,
-            "accept-encoding" => &mut self.accept_encoding,
-            "want-repr-digest" => &mut self.want_repr_digest,
-            "want-content-digest" => &mut self.want_content_digest,
-            _ => return None,
-        })
-    }
-
-    /// Reads `Want-Repr-Digest`, else `Want-Content-Digest` (RFC 9530 §4).
-    fn wanted_digest(&self) -> Option<Algorithm> {
-        let best = |list: &List<'_>| DigestPreference::parse(list.as_deref()?).best();
-        best(&self.want_repr_digest).or_else(|| best(&self.want_content_digest))
-    }
-}
+/// A header's lines as one list.
+type List<'a> = Option<Cow<'a, [u8]>>;
 
 impl<'a> SiteRequest<'a> {
     pub(crate) fn new(http: &'a HttpRequest, is_head: bool, cached: &'a Cell<Option<CacheResult>>) -> Self {
@@ -91,19 +60,31 @@ impl<'a> SiteRequest<'a> {
 impl<'a> RequestHeaders<'a> {
     /// Passes over the lines once: each look-up by name would hash it.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
-        let mut lists = Lists::default();
+        let mut read = Self::default();
+        let (mut accept_encoding, mut want_repr_digest, mut want_content_digest) = (None, None, None);
         for (name, line) in headers {
-            if let Some(list) = lists.named(name.as_str()) {
-                append(list, line.as_bytes());
-            }
+            let list = match name.as_str() {
+                "range" => &mut read.range,
+                "if-match" => &mut read.if_match,
+                "if-unmodified-since" => &mut read.if_unmodified_since,
+                "if-none-match" => &mut read.if_none_match,
+                "if-modified-since" => &mut read.if_modified_since,
+                "if-range" => &mut read.if_range,
+                "accept-encoding" => &mut accept_encoding,
+                "want-repr-digest" => &mut want_repr_digest,
+                "want-content-digest" => &mut want_content_digest,
+                _ => continue,
+            };
+            append(list, line.as_bytes());
         }
-        let encodings = lists.accept_encoding.as_deref().map(|list| AcceptEncoding::parse(Some(list)));
-        let digest = lists.wanted_digest();
-        Self { lists, encodings, digest }
+        read.encodings = accept_encoding.map(|list| AcceptEncoding::parse(Some(&list)));
+        let best = |list: List<'_>| DigestPreference::parse(&list?).best();
+        read.digest = best(want_repr_digest).or_else(|| best(want_content_digest));
+        read
     }
 
     pub(crate) fn has_range(&self) -> bool {
-        self.lists.range.is_some()
+        self.range.is_some()
     }
 
     /// True if the client accepts no file as it is.
@@ -113,15 +94,14 @@ impl<'a> RequestHeaders<'a> {
 
     /// Returns what [`decide`](crate::http::decide::decide) has to know of the request.
     pub(crate) fn facts(&self, head_only: bool) -> RequestFacts<'_> {
-        let lists = &self.lists;
         let preconditions = Preconditions {
-            if_match: lists.if_match.as_deref(),
-            if_unmodified_since: lists.if_unmodified_since.as_deref(),
-            if_none_match: lists.if_none_match.as_deref(),
-            if_modified_since: lists.if_modified_since.as_deref(),
-            if_range: lists.if_range.as_deref(),
+            if_match: self.if_match.as_deref(),
+            if_unmodified_since: self.if_unmodified_since.as_deref(),
+            if_none_match: self.if_none_match.as_deref(),
+            if_modified_since: self.if_modified_since.as_deref(),
+            if_range: self.if_range.as_deref(),
         };
-        RequestFacts { head_only, range: lists.range.as_deref(), preconditions }
+        RequestFacts { head_only, range: self.range.as_deref(), preconditions }
     }
 }
 
@@ -137,7 +117,7 @@ pub(crate) fn takes_page(headers: &HeaderMap, has_extension: bool) -> bool {
 }
 
 /// Returns all lines of a header as one list.
-pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> List<'a> {
     let mut list = None;
     headers.get_all(name).for_each(|line| append(&mut list, line.as_bytes()));
     list
