@@ -8,6 +8,7 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, apply_fn, boxed
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::{App, Error};
+use futures_util::future::Either;
 
 use crate::admin::health::Health;
 use crate::site::middleware::{
@@ -50,7 +51,7 @@ pub(super) async fn app(
     let site = Rc::clone(site);
     let app = App::new()
         .configure(|app| health.configure(app))
-        .default_service(fn_service(move |request: ServiceRequest| site.0.borrow().clone().serve(request)));
+        .default_service(fn_service(move |request: ServiceRequest| site.0.borrow().serve(request)));
     map_config(app, |()| AppConfig::default()).into_factory().new_service(()).await
 }
 
@@ -69,17 +70,17 @@ impl CurrentSite {
 }
 
 /// The site in its middleware. Without any the site is called directly: a boxed service costs an allocation per request.
-#[derive(Clone)]
 enum Chain {
     Bare(Rc<Site>),
     Wrapped(Next),
 }
 
 impl Chain {
-    async fn serve(self, request: ServiceRequest) -> Outcome {
+    /// Not `async`: a future around the site's would be as large again, and moved twice.
+    fn serve(&self, request: ServiceRequest) -> impl Future<Output = Outcome> + use<> {
         match self {
-            Self::Bare(site) => site.serve(request).await,
-            Self::Wrapped(service) => service.call(request).await,
+            Self::Bare(site) => Either::Left(Rc::clone(site).serve(request)),
+            Self::Wrapped(service) => Either::Right(service.call(request)),
         }
     }
 }

@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 
 use crate::config::policy::rules::PathPolicy;
-use crate::http::canned_response::{NOT_ACCEPTABLE, NOT_FOUND};
+use crate::http::canned_response::NOT_ACCEPTABLE;
 use crate::http::error::HttpError;
 use crate::http::range::unsatisfied_content_range;
 use crate::net::prerendered::PrerenderedResponse;
@@ -19,10 +19,10 @@ impl HttpError {
     /// Makes the response under the policy of its path, without content for HEAD. `varies`: the file was available in several
     /// encodings.
     pub(crate) fn respond(self, is_head: bool, policy: &PathPolicy, varies: bool) -> HttpResponse {
-        let make = || self.block(policy, varies);
-        let is_usual = self == Self::Fixed(&NOT_FOUND) && !varies;
+        let (status, make) = (self.status(), || self.block(policy, varies));
+        let is_usual = status == StatusCode::NOT_FOUND && !varies;
         let (block, body_at) = if is_usual { policy.not_found.get_or_init(make).clone() } else { make() };
-        text_response(self.status(), block, body_at, is_head)
+        text_response(status, block, body_at, is_head)
     }
 
     /// Renders everything behind the status line; also returns the offset of the content.
