@@ -2,26 +2,40 @@
 //!
 //! The allocator is the system's. Decision: docs/decisions/046-allocator.md.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pagecast::cli::{self, CommandOutput};
-use pagecast::config::{self, Action, LoadedConfig, ProcessInputs, SystemFileReader};
+use pagecast::cli::{self, Action, CommandLine, CommandOutput};
+use pagecast::config::{self, ConfigErrors, LoadedConfig, ProcessInputs, SystemFileReader};
+use pagecast::sys::system_facts::system_facts;
 
 fn main() -> ExitCode {
-    let given = ProcessInputs::to_the_process();
-    match given.load(&SystemFileReader) {
-        Ok(loaded) => perform(&loaded, given),
-        Err(errors) => {
-            // Where standard error is gone, the exit code still says it.
-            let _ = writeln!(io::stderr(), "{errors}");
-            ExitCode::from(EXIT_CONFIGURATION)
-        }
-    }
+    perform(cli::read_command_line(env::args_os().skip(1))).unwrap_or_else(|errors| {
+        // Where standard error is gone, the exit code still tells.
+        let _ = writeln!(io::stderr(), "{errors}");
+        ExitCode::from(EXIT_CONFIGURATION)
+    })
 }
 
-fn perform(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
-    match &loaded.task {
+fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
+    let CommandLine { action, layer, similar_command, errors } = line;
+    if let Action::Print(text) = &action {
+        return ConfigErrors::none_or(errors).map(|()| print(text));
+    }
+    let given = ProcessInputs {
+        command_line: layer,
+        similar_command,
+        config_use: action.config_use(),
+        variables: env::vars_os().collect(),
+        facts: system_facts(),
+    };
+    let loaded = config::load(&given, errors, &SystemFileReader)?;
+    Ok(perform_with(&action, &loaded, given))
+}
+
+fn perform_with(action: &Action, loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
+    match action {
         Action::Serve => pagecast::server::run::run(loaded, given),
         Action::ShowConfig => print(&config::show(loaded)),
         Action::Compress(arguments) => report(&cli::compress(&loaded.config, arguments)),

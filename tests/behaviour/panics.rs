@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::config::policy::rules::Rules;
 use pagecast::config::{
-    Action, ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig,
-    OnOff, ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
+    ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig, OnOff,
+    ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
 };
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
@@ -339,7 +339,6 @@ async fn app(
     let (config, limits) = (Config::default(), ResolvedLimits::default());
     let client_limits = Limits::new(&config, &limits);
     let loaded = LoadedConfig {
-        task: Action::Serve,
         config,
         origins: ValueOrigins::default(),
         limits,
