@@ -230,7 +230,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         let cut = if self.components.context.is_successor && !is_ready {
-            self.workers.abandon()
+            self.workers.abandon().await
         } else {
             service_manager::stopping();
             self.workers.stop(&self.components.context.reloader.current.load().view.config, &mut stops).await
