@@ -16,10 +16,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix_rt::System;
-use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
+use pagecast::config::{self, ProcessInputs, SystemFileReader};
 use pagecast::files::storage::Slow;
 use pagecast::lifecycle::reload::ReloadRequests;
 use pagecast::server::{Listeners, Signals, serve};
+use pagecast::sys::system_facts::system_facts;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -100,8 +101,8 @@ impl Server {
             // The environment counts as well, so that settings can be tried.
             let variables = std::env::vars_os().chain(variables);
             let variables = variables.into_iter().collect();
-            let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
-            let loaded = given.load(&SystemFileReader).expect("a configuration");
+            let given = ProcessInputs { variables, facts: system_facts(), ..ProcessInputs::default() };
+            let loaded = config::load(&given, Vec::new(), &SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
                 sender.send(listeners.urls().next().unwrap().to_owned()).unwrap();

@@ -7,7 +7,7 @@
 //! | room          | contents                                                                       |
 //! |---------------|--------------------------------------------------------------------------------|
 //! | [`server`]    | start, workers, accept loops, the App with its middleware, run, stop            |
-//! | [`cli`]       | the commands: compress, verify, sign, warm                                     |
+//! | [`cli`]       | the command line; the commands: compress, verify, sign, warm                   |
 //! | [`admin`]     | admin listener: dashboard, metrics page, status, operators' actions, health    |
 //! | [`lifecycle`] | phases, reload, handover to a successor, cache warmup                          |
 //! | [`site`]      | one request: handler, resolver, reply, errors, https policy, listings, archives |
@@ -16,7 +16,7 @@
 //! | [`limits`]    | connections, request rates, bandwidth, wrong attempts, client addresses        |
 //! | [`files`]     | the disk: root, versions, caches, handles, mappings, residency                 |
 //! | [`telemetry`] | metrics, access log, diagnostics log, log throttle                             |
-//! | [`config`]    | every setting, the rules of paths, what the system allows, how values are found |
+//! | [`config`]    | every setting, the rules of paths, derived limits, how values are found         |
 //! | `sys`         | what the system or a library offers, wrapped once; the only `unsafe`           |
 //! | [`http`]      | pure decisions of HTTP; imports no other room                                  |
 

@@ -1,39 +1,55 @@
 //! pagecast: arguments and environment in, exit code out.
+//!
+//! The allocator is the system's. Decision: docs/decisions/046-allocator.md.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pagecast::cli::{self, CommandOutput};
-use pagecast::config::{self, Action, LoadedConfig, ProcessInputs, SystemFileReader};
+use pagecast::cli::{self, Action, CommandLine, CommandOutput};
+use pagecast::config::{self, ConfigErrors, LoadedConfig, ProcessInputs, SystemFileReader};
+use pagecast::sys::system_facts::system_facts;
 
 fn main() -> ExitCode {
-    let given = ProcessInputs::to_the_process();
-    match given.load(&SystemFileReader) {
-        Ok(loaded) => perform(&loaded, given),
-        Err(errors) => {
-            // Where standard error is gone, the exit code still tells.
-            let _ = writeln!(io::stderr(), "{errors}");
-            ExitCode::from(EXIT_CONFIGURATION)
-        }
-    }
+    perform(cli::read_command_line(env::args_os().skip(1))).unwrap_or_else(|errors| {
+        // Where standard error is gone, the exit code still tells.
+        let _ = writeln!(io::stderr(), "{errors}");
+        ExitCode::from(EXIT_CONFIGURATION)
+    })
 }
 
-fn perform(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
-    match &loaded.task {
+fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
+    let CommandLine { action, layer, similar_command, errors } = line;
+    if let Action::Print(text) = &action {
+        return ConfigErrors::none_or(errors).map(|()| print(text));
+    }
+    let given = ProcessInputs {
+        command_line: layer,
+        similar_command,
+        config_use: action.config_use(),
+        variables: env::vars_os().collect(),
+        facts: system_facts(),
+    };
+    let loaded = config::load(&given, errors, &SystemFileReader)?;
+    Ok(perform_with(&action, &loaded, given))
+}
+
+fn perform_with(action: &Action, loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
+    match action {
         Action::Serve => pagecast::server::run::run(loaded, given),
         Action::ShowConfig => print(&config::show(loaded)),
-        Action::Compress(asked) => tell(&cli::compress(&loaded.config, asked)),
-        Action::Verify(asked) => tell(&cli::verify(&loaded.config, asked)),
-        Action::Warm(asked) => tell(&cli::warm(&loaded.config, asked)),
-        Action::Sign(asked) => tell(&cli::sign(&loaded.access.link_keys, asked)),
+        Action::Compress(arguments) => report(&cli::compress(&loaded.config, arguments)),
+        Action::Verify(arguments) => report(&cli::verify(&loaded.config, arguments)),
+        Action::Warm(arguments) => report(&cli::warm(&loaded.config, arguments)),
+        Action::Sign(arguments) => report(&cli::sign(&loaded.access.link_keys, arguments)),
         Action::Print(text) => print(text),
     }
 }
 
-fn tell(outcome: &CommandOutput) -> ExitCode {
-    let printed = print(&outcome.out);
-    let _ = io::stderr().write_all(outcome.err.as_bytes());
-    if outcome.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }
+fn report(output: &CommandOutput) -> ExitCode {
+    let printed = print(&output.out);
+    let _ = io::stderr().write_all(output.err.as_bytes());
+    if output.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }
 }
 
 /// Prints to standard output. A reader that leaves early (`| head -1`) has what it wanted.

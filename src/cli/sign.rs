@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use crate::auth::signed_url::now;
+use crate::cli::action::SignArgs;
 use crate::cli::outcome::CommandOutput;
-use crate::config::{SignArgs, SigningKey, SigningKeys};
+use crate::config::{SigningKey, SigningKeys};
 use crate::http::signed_url::{SignedUrl, Terms};
 use crate::http::target::SitePath;
 

@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::cli::action::WarmArgs;
 use crate::cli::outcome::CommandOutput;
-use crate::config::{Address, Config, Secret, WarmArgs};
+use crate::config::{Address, Config, Secret};
 use crate::lifecycle::warmup::progress::{ADMIN_HEADER, PATH, WarmProgressLine};
 
 /// Requests a warmup of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line

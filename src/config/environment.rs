@@ -3,39 +3,31 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::inputs::TextLayer;
 use super::nearest::nearest_key;
 use super::settings_table::{VARIABLE_PREFIX, variable_of};
-use super::{ConfigError, SETTINGS, Setting, ValueOrigin};
-
-/// The variables of the program, in the order of their names.
-#[derive(Debug, Default)]
-pub(crate) struct Environment {
-    /// `PAGECAST_CONFIG`
-    pub(crate) config_file: Option<OsString>,
-    /// Those that set a setting.
-    pub(crate) settings: Vec<(&'static Setting, OsString, ValueOrigin)>,
-}
+use super::{ConfigError, SETTINGS, ValueOrigin};
 
 /// The variable that names the file.
-pub(crate) const CONFIG_VARIABLE: &str = "PAGECAST_CONFIG";
+const CONFIG_VARIABLE: &str = "PAGECAST_CONFIG";
 
-/// Selects the variables with the program's prefix. Reports unknown ones.
+/// Selects the variables with the program's prefix, in the order of their names. Reports unknown ones.
 pub(crate) fn read_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut Vec<ConfigError>,
-) -> Environment {
+) -> TextLayer {
     let mut ours: Vec<(OsString, OsString)> = variables
         .into_iter()
         .filter(|(name, _)| name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes()))
         .collect();
     ours.sort();
-    let mut environment = Environment::default();
+    let mut environment = TextLayer::default();
     for (name, value) in ours {
+        let name = name.to_string_lossy().into_owned();
         if name == CONFIG_VARIABLE {
-            environment.config_file = Some(value);
+            environment.config_file = Some((value, ValueOrigin::Variable(name)));
             continue;
         }
-        let name = name.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.variable() == name) {
             Some(setting) => environment.settings.push((setting, value, ValueOrigin::Variable(name))),
             None if is_service_link(&name, &value) => {}
@@ -72,7 +64,7 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> (Environment, Vec<ConfigError>) {
+    fn read(variables: &[(&str, &str)]) -> (TextLayer, Vec<ConfigError>) {
         let mut errors = Vec::new();
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
         let environment = read_environment(variables, &mut errors);

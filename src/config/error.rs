@@ -93,7 +93,10 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
     /// `Ok` if there are no errors.
-    pub(crate) fn none_or(errors: Vec<ConfigError>) -> Result<(), Self> {
+    ///
+    /// # Errors
+    /// All errors.
+    pub fn none_or(errors: Vec<ConfigError>) -> Result<(), Self> {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
 

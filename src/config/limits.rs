@@ -6,22 +6,9 @@
 //! [`ResolvedLimits::directories`].
 
 use super::toggle::AUTO;
-use super::{Config, ConfigError, MemoryAmount};
-
-/// Limits of the system for the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SystemFacts {
-    /// Soft limit on open files (`RLIMIT_NOFILE`), after it was raised.
-    pub open_files: usize,
-    /// Mappings of one process (`vm.max_map_count`).
-    pub max_map_count: usize,
-    /// Memory of the machine, or the limit of the process's control group.
-    pub memory: MemoryAmount,
-    /// Processors that the process may use.
-    pub cpus: usize,
-    /// Listening sockets for traffic that a service manager has handed over, which take the place of `listen`.
-    pub inherited: usize,
-}
+use super::{Config, ConfigError};
+use crate::sys::memory::MemoryAmount;
+use crate::sys::system_facts::SystemFacts;
 
 /// Limits that fit together on this system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -206,8 +193,9 @@ const TLS_CONNECTION_BYTES: u64 = 96 << 10;
 mod tests {
     use super::*;
     use crate::config::{
-        Auto, ByteCount, CachesGroup, ConnectionsGroup, Count, ListeningGroup, MemorySource, OpenFilesGroup,
+        Auto, ByteCount, CachesGroup, ConnectionsGroup, Count, ListeningGroup, OpenFilesGroup,
     };
+    use crate::sys::memory::MemorySource;
 
     fn facts(open_files: usize) -> SystemFacts {
         SystemFacts {

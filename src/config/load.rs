@@ -1,14 +1,12 @@
 //! Loads the configuration: flags over environment over file over defaults.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{env, io, mem};
+use std::{io, mem};
 
-use super::cli::{CommandLine, command_names, read_command_line};
 use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS, conflicts};
-use super::credential_files::CredentialPaths;
-use super::environment::{CONFIG_VARIABLE, Environment, read_environment};
+use super::environment::read_environment;
 use super::error::name_at;
 use super::file::{TomlEntry, TomlSource, parse};
 use super::nearest::nearest_key;
@@ -17,20 +15,18 @@ use super::rule_table::{ReadRule, read_rules};
 use super::secret::{HIDDEN, SECRET};
 use super::setting::RawValue;
 use super::settings_table::variable_of;
-use super::system::system_facts;
 use super::toggle::AUTO;
 use super::{
-    Action, Config, ConfigError, ConfigErrors, CredentialFiles, FileReader, ResolvedLimits, SETTINGS,
-    Setting, SystemFacts, Toggle, ValueOrigin, ValueOrigins, limits,
+    Config, ConfigError, ConfigErrors, ConfigUse, CredentialFiles, FileReader, ProcessInputs, ResolvedLimits,
+    SETTINGS, Setting, TextLayer, Toggle, ValueOrigin, ValueOrigins, limits,
 };
 use crate::http::redirects::{REDIRECTS_FILE, Redirects};
+use crate::sys::system_facts::SystemFacts;
 
-/// The result of loading: the command, and the configuration in effect.
+/// The configuration in effect.
 #[derive(Debug, Clone, Default)]
 pub struct LoadedConfig {
-    /// The command.
-    pub task: Action,
-    /// The effective values; the defaults for [`Action::Print`].
+    /// The effective values.
     pub config: Config,
     /// Origin of each value.
     pub origins: ValueOrigins,
@@ -44,75 +40,40 @@ pub struct LoadedConfig {
     pub file: Option<PathBuf>,
 }
 
-/// Inputs of the process, from which its configuration is loaded again on a reload.
-#[derive(Debug, Clone)]
-pub struct ProcessInputs {
-    /// Arguments without the program's name.
-    pub arguments: Vec<OsString>,
-    /// The whole environment.
-    pub variables: Vec<(OsString, OsString)>,
-    /// Limits of the system.
-    pub facts: SystemFacts,
-}
-
-impl ProcessInputs {
-    /// The inputs of this process. Raises the soft limit on open files.
-    pub fn to_the_process() -> Self {
-        Self {
-            arguments: env::args_os().skip(1).collect(),
-            variables: env::vars_os().collect(),
-            facts: system_facts(),
-        }
-    }
-
-    /// Loads the configuration as [`load`] does: files are read anew, all else is as it was at start.
-    ///
-    /// # Errors
-    /// All errors.
-    pub fn load(&self, disk: &dyn FileReader) -> Result<LoadedConfig, ConfigErrors> {
-        load(self.arguments.iter().cloned(), self.variables.iter().cloned(), disk, &self.facts)
-    }
-}
-
-/// Loads every setting: flags (`arguments`, without the program's name) override variables, then the file, then the
-/// defaults.
+/// Loads every setting: flags override variables, then the file, then the defaults. Files are read anew, so that a reload finds
+/// what has changed in them.
 ///
 /// # Errors
-/// All errors of all layers, those of overridden values included.
+/// All errors: `errors` of the command line, and those of all layers, overridden values included.
 pub fn load(
-    arguments: impl IntoIterator<Item = OsString>,
-    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    inputs: &ProcessInputs,
+    errors: Vec<ConfigError>,
     disk: &dyn FileReader,
-    facts: &SystemFacts,
 ) -> Result<LoadedConfig, ConfigErrors> {
-    let mut draft = ConfigDraft::default();
-    let line = read_command_line(arguments, &mut draft.errors);
-    if let Action::Print(_) = line.task {
-        ConfigErrors::none_or(draft.errors)?;
-        return Ok(LoadedConfig { task: line.task, ..LoadedConfig::default() });
-    }
-    let environment = read_environment(variables, &mut draft.errors);
-    draft.loaded.file = draft.config_file(&line, &environment);
+    let ProcessInputs { command_line, config_use, facts, .. } = inputs;
+    let mut draft = ConfigDraft { errors, ..ConfigDraft::default() };
+    let environment = read_environment(inputs.variables.iter().cloned(), &mut draft.errors);
+    draft.loaded.file = draft.config_file([command_line, &environment]);
     draft.read_file(disk);
-    for (setting, value, origin) in environment.settings.into_iter().chain(line.settings) {
-        draft.read_text(setting, &value, origin);
+    for (setting, value, origin) in environment.settings.iter().chain(&command_line.settings) {
+        draft.read_text(setting, value, origin.clone());
     }
     draft.take_rules();
-    if line.task.uses_limits() {
+    if *config_use == ConfigUse::Serving {
         draft.validate_auth();
         draft.validate_listeners(facts);
     }
     draft.check_together(CHECKS);
-    if !matches!(line.task, Action::Warm(_) | Action::Sign(_)) {
-        draft.read_root(disk);
+    if matches!(config_use, ConfigUse::Serving | ConfigUse::Tree) {
+        draft.read_root(inputs.similar_command, disk);
     }
-    if line.task.uses_limits() {
+    if *config_use == ConfigUse::Serving {
         draft.check_together(SERVING_CHECKS);
         draft.settle(facts);
     }
-    draft.read_access(&line.task, disk);
+    draft.read_access(*config_use, disk);
     ConfigErrors::none_or(draft.errors)?;
-    Ok(LoadedConfig { task: line.task, ..draft.loaded })
+    Ok(draft.loaded)
 }
 
 /// Configuration while it is loaded.
@@ -127,13 +88,12 @@ struct ConfigDraft {
 
 impl ConfigDraft {
     /// Path of the configuration file, from the flag or else the variable.
-    fn config_file(&mut self, line: &CommandLine, environment: &Environment) -> Option<PathBuf> {
-        let flag = line.config_file.as_ref().map(|path| ("--config", path));
-        let variable = environment.config_file.as_ref().map(|path| (CONFIG_VARIABLE, path));
-        let (name, path) = flag.or(variable)?;
+    fn config_file(&mut self, layers: [&TextLayer; 2]) -> Option<PathBuf> {
+        let (path, origin) = layers.iter().find_map(|layer| layer.config_file.as_ref())?;
         if path.is_empty() {
             let accepted = "the path of a TOML file".to_owned();
-            self.errors.push(ConfigError::bad_value_at(name.to_owned(), "", "is empty", accepted));
+            let name = name_at(origin, "config");
+            self.errors.push(ConfigError::bad_value_at(name, "", "is empty", accepted));
             return None;
         }
         Some(path.into())
@@ -259,7 +219,7 @@ impl ConfigDraft {
     }
 
     /// Checks the document root and reads its redirects.
-    fn read_root(&mut self, disk: &dyn FileReader) {
+    fn read_root(&mut self, similar_command: Option<&str>, disk: &dyn FileReader) {
         let Some(setting) = Setting::by_key("root").filter(|_| self.is_sound(&["root"])) else { return };
         let root = self.loaded.config.site.root.clone();
         let reason = match disk.is_directory(root.as_path()) {
@@ -272,13 +232,11 @@ impl ConfigDraft {
             Err(error) => format!("cannot be used: {error}"),
         };
         let origin = self.loaded.origins.of(setting.key).clone();
-        let root = root.to_string();
-        let meant = command_names().find(|command| strsim::osa_distance(command, &root) <= 2);
-        let reason = match meant.filter(|_| origin == ValueOrigin::Argument) {
+        let reason = match similar_command.filter(|_| origin == ValueOrigin::Argument) {
             Some(command) => format!("{reason} (was the command `{command}` meant?)"),
             None => reason,
         };
-        self.refuse(setting, &origin, &root, &reason);
+        self.refuse(setting, &origin, &root.to_string(), &reason);
     }
 
     /// Derives the limits, unless a value that they depend on is invalid.
@@ -297,14 +255,10 @@ impl ConfigDraft {
     }
 
     /// Reads the credential files that the command uses.
-    fn read_access(&mut self, task: &Action, disk: &dyn FileReader) {
-        let wanted = match task {
-            Action::Serve | Action::ShowConfig => CredentialPaths::All,
-            Action::Sign(_) => CredentialPaths::LinkKeys,
-            _ => return,
-        };
-        if self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
-            let access = CredentialFiles::read(&self.loaded.config, wanted, disk);
+    fn read_access(&mut self, config_use: ConfigUse, disk: &dyn FileReader) {
+        let is_wanted = matches!(config_use, ConfigUse::Serving | ConfigUse::LinkKeys);
+        if is_wanted && self.is_sound(&["link_keys_file", "tokens_file", "passwords_file"]) {
+            let access = CredentialFiles::read(&self.loaded.config, config_use, disk);
             self.loaded.access = self.value_of(access);
         }
     }
@@ -344,7 +298,8 @@ pub(crate) fn read_redirects(root: &Path, disk: &dyn FileReader) -> Result<Arc<R
 mod tests {
     use super::*;
     use crate::config::SecretFile;
-    use crate::config::{Auto, ByteCount, Count, DurationSetting, MemoryAmount, MemorySource, OnOff};
+    use crate::config::{Auto, ByteCount, Count, DurationSetting, OnOff};
+    use crate::sys::memory::{MemoryAmount, MemorySource};
 
     /// Files by name; everything but `missing` is a directory.
     struct ConfigLayers(&'static [(&'static str, &'static str)]);
@@ -390,12 +345,33 @@ mod tests {
         file: &'static str,
     ) -> Result<LoadedConfig, ConfigErrors> {
         let shelf: &'static [(&str, &str)] = Box::leak(Box::new([("c.toml", file)]));
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        load(arguments.iter().map(Into::into), variables, &ConfigLayers(shelf), &FACTS)
+        load(&inputs(arguments, variables), Vec::new(), &ConfigLayers(shelf))
+    }
+
+    /// Inputs with `arguments` of the form `--flag=value` or `ROOT`.
+    fn inputs(arguments: &[&str], variables: &[(&str, &str)]) -> ProcessInputs {
+        let mut command_line = TextLayer::default();
+        for argument in arguments {
+            let flag = argument.split_once('=').unwrap_or(("--root", argument));
+            let origin = match argument.starts_with("--") {
+                true => ValueOrigin::Flag(flag.0.to_owned()),
+                false => ValueOrigin::Argument,
+            };
+            match SETTINGS.iter().find(|setting| format!("--{}", setting.flag()) == flag.0) {
+                Some(setting) => command_line.settings.push((setting, flag.1.into(), origin)),
+                None => command_line.config_file = Some((flag.1.into(), origin)),
+            }
+        }
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        ProcessInputs { command_line, variables, facts: FACTS, ..ProcessInputs::default() }
     }
 
     fn reported(arguments: &[&str], variables: &[(&str, &str)], file: &'static str) -> Vec<String> {
-        let errors = try_load(arguments, variables, file).expect_err("it must be refused");
+        texts(try_load(arguments, variables, file))
+    }
+
+    fn texts(loaded: Result<LoadedConfig, ConfigErrors>) -> Vec<String> {
+        let errors = loaded.expect_err("it must be refused");
         errors.as_slice().iter().map(ToString::to_string).collect()
     }
 
@@ -422,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_flag_for_the_file_beats_the_variable() {
-        let loaded = try_load(&["--config", "c.toml"], &[("PAGECAST_CONFIG", "absent")], "names = 99");
+        let loaded = try_load(&["--config=c.toml"], &[("PAGECAST_CONFIG", "absent")], "names = 99");
         assert_eq!(loaded.expect("the variable is overruled").config.caches.names, Count::of(99));
     }
 
@@ -449,7 +425,9 @@ mod tests {
             ("PAGECAST_WRKERS", "1"),
             ("PAGECAST_IDLE_TIMEOUT", "5"),
         ];
-        let errors = reported(&["--lissen=x", "--handles=-1", "missing"], variables, file);
+        let of_flags = ConfigError::Unknown { name: "--lissen".to_owned(), nearest: "--listen".to_owned() };
+        let shelf = ConfigLayers(Box::leak(Box::new([("c.toml", file)])));
+        let errors = texts(load(&inputs(&["--handles=-1", "missing"], variables), vec![of_flags], &shelf));
         let duration =
             "accepted: a duration with its unit such as 250ms, 30s, 5m, 1h or 1m30s, from 10ms to 1h";
         assert_eq!(
@@ -556,14 +534,14 @@ mod tests {
                 &[("PAGECAST_ROOT", "missing")],
                 "PAGECAST_ROOT: the value \"missing\" cannot be used: entity not found",
             ),
-            (
-                &["confg"],
-                &[],
-                "ROOT: the value \"confg\" cannot be used: entity not found (was the command `config` meant?)",
-            ),
         ] {
             assert_eq!(reported(arguments, variables, ""), [format!("{expected}; {accepted}")]);
         }
+        let expected =
+            "ROOT: the value \"confg\" cannot be used: entity not found (was the command `config` meant?)";
+        let inputs = ProcessInputs { similar_command: Some("config"), ..inputs(&["confg"], &[]) };
+        let errors = texts(load(&inputs, Vec::new(), &ConfigLayers(&[])));
+        assert_eq!(errors, [format!("{expected}; {accepted}")]);
     }
 
     #[test]
@@ -627,22 +605,16 @@ mod tests {
         assert!(errors.iter().any(|error| error.contains("PAGECAST_HANDLES=5000")), "{errors:?}");
     }
 
-    #[test]
-    fn help_and_version_need_no_sound_environment() {
-        for arguments in [&["--help"][..], &["--version"], &["help"]] {
-            let loaded = try_load(arguments, &[("PAGECAST_WORKERS", "none")], "").expect("help");
-            assert!(matches!(loaded.task, Action::Print(_)), "{arguments:?}");
-        }
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_value_that_is_not_utf_8_is_an_error_and_no_panic() {
+        use std::ffi::OsString;
         use std::os::unix::ffi::OsStringExt;
         let broken = || OsString::from_vec(b"a\xff".to_vec());
-        let variables = [(OsString::from("PAGECAST_INDEX"), broken())];
-        let arguments = [OsString::from("--log"), broken(), broken()];
-        let errors = load(arguments, variables, &ConfigLayers(&[]), &FACTS).expect_err("none is text");
+        let mut inputs = inputs(&["--log=a", "a"], &[]);
+        inputs.variables = vec![(OsString::from("PAGECAST_INDEX"), broken())];
+        inputs.command_line.settings.iter_mut().for_each(|(_, value, _)| *value = broken());
+        let errors = load(&inputs, Vec::new(), &ConfigLayers(&[])).expect_err("none is text");
         let reported = errors.to_string();
         for name in ["PAGECAST_INDEX: ", "--log: ", "ROOT: "] {
             assert!(reported.contains(&format!("{name}the value \"a\u{fffd}\" is not UTF-8")), "{reported}");

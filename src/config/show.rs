@@ -85,7 +85,9 @@ pub(crate) fn table(rows: &[ShownValue]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Action, Config, MemoryAmount, MemorySource, SystemFacts, ValueOrigins, settle};
+    use crate::config::{Config, ValueOrigins, settle};
+    use crate::sys::memory::{MemoryAmount, MemorySource};
+    use crate::sys::system_facts::SystemFacts;
 
     #[test]
     fn every_setting_has_its_line_with_value_and_origin_in_aligned_columns() {
@@ -102,7 +104,6 @@ mod tests {
         origins.derive("workers");
         origins.set("index", ValueOrigin::Flag("--index".to_owned()));
         let text = show(&LoadedConfig {
-            task: Action::ShowConfig,
             config,
             origins,
             limits,

@@ -17,7 +17,7 @@ use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
-    ResolvedLimits, RootPath, Setting, SystemFacts, ValueOrigins, read_redirects, serving_conflicts, settle,
+    ResolvedLimits, RootPath, Setting, ValueOrigins, load, read_redirects, serving_conflicts, settle,
 };
 use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
@@ -30,6 +30,7 @@ use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
 use crate::sys::service_manager;
+use crate::sys::system_facts::SystemFacts;
 use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::logger;
 
@@ -366,7 +367,7 @@ impl Reloader {
 
 /// Loads the configuration, with the redirects of `root`, which goes on being served. Blocks.
 fn read_all(given: &ProcessInputs, root: &RootPath) -> Result<LoadedConfig, ConfigErrors> {
-    let loaded = given.load(&RegularFiles)?;
+    let loaded = load(given, Vec::new(), &RegularFiles)?;
     if loaded.config.site.root == *root {
         return Ok(loaded);
     }

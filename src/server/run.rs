@@ -115,7 +115,7 @@ impl Server {
             admin_address.as_ref(),
             watchdog.as_ref().map(|watchdog| watchdog.timeout),
         );
-        let (components, updates) = Components::build(loaded, given, storage, is_successor).await?;
+        let (components, updates) = Components::build(loaded, given, storage, is_successor, has_tls).await?;
         let Components { context, access_log, .. } = &components;
         if has_tls && context.tls.is_none() {
             return Err(io::Error::other(NO_CERTIFICATE));

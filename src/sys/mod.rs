@@ -1,5 +1,6 @@
-//! Wrappers of what the operating system or a library offers. `kernel` has the only `unsafe` code of the crate.
+//! What the operating system or a library offers, wrapped once. `kernel` has the only `unsafe` code of the crate.
 
+pub(crate) mod activation;
 pub(crate) mod backoff;
 pub(crate) mod blocking_pool;
 pub(crate) mod compress;
@@ -8,7 +9,9 @@ pub(crate) mod event_loop;
 pub(crate) mod fair_queue;
 pub(crate) mod gcra;
 pub(crate) mod kernel;
+pub mod memory;
 pub(crate) mod own_thread;
 pub(crate) mod random;
 pub mod service_manager;
+pub mod system_facts;
 pub(crate) mod temp_file;

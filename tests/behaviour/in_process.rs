@@ -8,10 +8,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use actix_rt::System;
-use pagecast::config::{ProcessInputs, SystemFileReader, system::system_facts};
+use pagecast::config::{ProcessInputs, SystemFileReader, load};
 use pagecast::files::storage::Storage;
 use pagecast::lifecycle::reload::ReloadRequests;
 use pagecast::server::{Listeners, Signals, serve};
+use pagecast::sys::system_facts::system_facts;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::site::{PATIENCE, Reply, Site, connect};
@@ -40,8 +41,8 @@ impl InProcess {
             .collect();
         let serving = std::thread::spawn(move || {
             let variables = variables.into_iter().collect();
-            let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
-            let loaded = given.load(&SystemFileReader).expect("a configuration");
+            let given = ProcessInputs { variables, facts: system_facts(), ..ProcessInputs::default() };
+            let loaded = load(&given, Vec::new(), &SystemFileReader).expect("a configuration");
             System::new().block_on(async {
                 let listeners = Listeners::bind(&loaded.config, &loaded.limits).expect("a socket");
                 sender.send(listeners.urls().map(str::to_owned).collect::<Vec<_>>()).unwrap();

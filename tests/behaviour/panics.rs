@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use pagecast::config::policy::rules::Rules;
 use pagecast::config::{
-    Action, ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig,
-    OnOff, ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
+    ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig, OnOff,
+    ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
 };
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
@@ -339,7 +339,6 @@ async fn app(
     let (config, limits) = (Config::default(), ResolvedLimits::default());
     let client_limits = Limits::new(&config, &limits);
     let loaded = LoadedConfig {
-        task: Action::Serve,
         config,
         origins: ValueOrigins::default(),
         limits,
@@ -347,7 +346,7 @@ async fn app(
         access: CredentialFiles::default(),
         file: None,
     };
-    let settings = SiteSettings::new(&loaded, files, &client_limits).unwrap();
+    let settings = SiteSettings::new(&loaded, files, &client_limits, false).unwrap();
     let site = Site::new(settings, Arc::default());
     let app = App::new()
         .route("/panic", web::to(panics))

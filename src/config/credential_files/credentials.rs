@@ -8,7 +8,7 @@ use super::lines::LineError;
 use super::passwords::{self, Passwords};
 use super::signing_keys::{self, SigningKeys};
 use super::tokens::{self, Tokens};
-use crate::config::{Config, ConfigError, FileReader, OwnPath, Toggle};
+use crate::config::{Config, ConfigError, ConfigUse, FileReader, OwnPath, Toggle};
 
 /// Contents of the credential files. Empty for files that are not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,20 +24,21 @@ pub struct CredentialFiles {
 }
 
 impl CredentialFiles {
-    /// Reads the files that `config` names. Blocks.
+    /// Reads the files that `config` names; for signing only the keys, since the user who signs URLs needs no access to the
+    /// other files. Blocks.
     ///
     /// # Errors
     /// Every error in every file.
     pub(crate) fn read(
         config: &Config,
-        wanted: CredentialPaths,
+        config_use: ConfigUse,
         disk: &dyn FileReader,
     ) -> Result<Self, Vec<ConfigError>> {
         let root = config.site.root.as_path();
         let mut reading = FileReading { disk, root, warnings: Vec::new(), errors: Vec::new() };
         let link_keys = reading.read(&config.access.link_keys_file, signing_keys::parse);
         let mut files = Self { link_keys, ..Self::default() };
-        if wanted == CredentialPaths::All {
+        if config_use == ConfigUse::Serving {
             files.tokens = reading.read(&config.access.tokens_file, tokens::parse);
             files.passwords = reading.read(&config.access.passwords_file, passwords::parse);
             reading.warnings.extend(files.unknown_users(config).into_iter().map(|name| {
@@ -73,14 +74,6 @@ impl CredentialFiles {
     pub fn has_user(&self, name: &str) -> bool {
         self.tokens.has_name(name) || self.passwords.get(name.as_bytes()).is_some()
     }
-}
-
-/// Selects the files to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CredentialPaths {
-    All,
-    /// Only the keys: the user who signs URLs needs no access to the other files.
-    LinkKeys,
 }
 
 struct FileReading<'a> {

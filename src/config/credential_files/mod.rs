@@ -10,7 +10,6 @@ mod signing_keys;
 mod tokens;
 
 pub use credentials::CredentialFiles;
-pub(crate) use credentials::CredentialPaths;
 pub use passwords::{PasswordHash, Passwords};
 pub use signing_keys::{SigningKey, SigningKeys};
 pub use tokens::Tokens;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use listenfd::ListenFd;
 use socket2::{Socket, Type};
 
-use crate::config::activation::{ADMIN, ActivationInfo, HTTPS};
 use crate::config::{Address, Config};
 use crate::net::listener::{BoundAddress, DEFER_SECONDS, Listener, Scheme, SocketOrigin, SocketPath};
+use crate::sys::activation::{ADMIN, ActivationInfo, HTTPS};
 use crate::sys::kernel::defer_accept;
 
 /// Sockets of a service manager.

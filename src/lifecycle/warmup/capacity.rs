@@ -36,7 +36,7 @@ impl CacheCapacity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MemoryAmount;
+    use crate::sys::memory::MemoryAmount;
 
     #[test]
     fn each_budget_is_used_until_it_is_exhausted() {

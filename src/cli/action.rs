@@ -1,6 +1,6 @@
 //! The commands of the program, with their arguments.
 
-use super::{Address, DurationSetting, PathGlobs};
+use crate::config::{Address, ConfigUse, DurationSetting, PathGlobs};
 use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
 
@@ -25,9 +25,14 @@ pub enum Action {
 }
 
 impl Action {
-    /// True if the command opens sockets and keeps files open, so that limits are checked.
-    pub(crate) fn uses_limits(&self) -> bool {
-        matches!(self, Self::Serve | Self::ShowConfig)
+    /// What the command uses of the configuration.
+    pub fn config_use(&self) -> ConfigUse {
+        match self {
+            Self::Serve | Self::ShowConfig => ConfigUse::Serving,
+            Self::Compress(_) | Self::Verify(_) => ConfigUse::Tree,
+            Self::Sign(_) => ConfigUse::LinkKeys,
+            Self::Warm(_) | Self::Print(_) => ConfigUse::Settings,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 
 use ArgumentKind::{Positional, Positionals, Switch, Value};
 
-use super::{Count, DurationSetting, SETTINGS, Setting, SettingValue};
+use crate::config::{Count, DurationSetting, SETTINGS, Setting, SettingValue};
 
 /// One row of the table: a command.
 pub(super) struct CommandRow {

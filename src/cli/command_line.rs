@@ -8,15 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::action::{Action, CompressArgs, SignArgs, VerifyArgs, WarmArgs};
 use super::command_table::{
     ADMIN, ARGUMENTS, Argument, BASE, CHECK, CLIENT, CODINGS, COMMANDS, CONFIG, DOWNLOAD, EXAMPLE, EXPIRES,
     EXPIRES_BOUNDS, GLOB, JSON, KEY_ID, METHOD, PATH, ROOT, THREADS, THREADS_BOUNDS, program,
 };
-use super::nearest::nearest_key;
-use super::setting::RawValue;
-use super::{
-    Action, CompressArgs, ConfigError, Count, DurationSetting, PathGlobs, SETTINGS, Setting, SettingValue,
-    SignArgs, ValueOrigin, VerifyArgs, WarmArgs,
+use crate::config::{
+    ConfigError, Count, DurationSetting, PathGlobs, RawValue, SETTINGS, Setting, SettingValue, TextLayer,
+    ValueOrigin, example, nearest_key,
 };
 use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
@@ -24,20 +23,21 @@ use crate::http::signed_url::{is_key_id, network};
 
 /// The parsed command line.
 #[derive(Debug, Default)]
-pub(crate) struct CommandLine {
-    pub(crate) task: Action,
-    /// `--config`
-    pub(crate) config_file: Option<OsString>,
+pub struct CommandLine {
+    /// The command.
+    pub action: Action,
     /// Settings, from flags or as `ROOT`.
-    pub(crate) settings: Vec<(&'static Setting, OsString, ValueOrigin)>,
+    pub layer: TextLayer,
+    /// The command that may have been meant by `ROOT`.
+    pub similar_command: Option<&'static str>,
+    /// Every error in the arguments.
+    pub errors: Vec<ConfigError>,
 }
 
-/// Parses the arguments without the program's name. Reports every error in them.
-pub(crate) fn read_command_line(
-    arguments: impl IntoIterator<Item = OsString>,
-    errors: &mut Vec<ConfigError>,
-) -> CommandLine {
+/// Parses the arguments without the program's name.
+pub fn read_command_line(arguments: impl IntoIterator<Item = OsString>) -> CommandLine {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut errors = Vec::new();
     // The parser stops at the first error: report it, remove its arguments and parse the rest.
     loop {
         let line = iter::once(OsString::from("pagecast")).chain(arguments.iter().cloned());
@@ -46,12 +46,13 @@ pub(crate) fn read_command_line(
             Err(error) => error,
         };
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            return CommandLine { task: Action::Print(error.render().to_string()), ..CommandLine::default() };
+            let action = Action::Print(error.render().to_string());
+            return CommandLine { action, errors, ..CommandLine::default() };
         }
         let (reported, places) = fault(&error, &arguments);
         errors.push(reported);
         if places.is_empty() {
-            return CommandLine::default();
+            return CommandLine { errors, ..CommandLine::default() };
         }
         arguments.drain(places);
     }
@@ -124,9 +125,13 @@ fn places_of_unknown(flag: &str, arguments: &[OsString]) -> Range<usize> {
     position..position + 1 + usize::from(has_value)
 }
 
-/// Names of all commands.
-pub(crate) fn command_names() -> impl Iterator<Item = &'static str> {
+fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|command| command.name).chain(["help"])
+}
+
+/// The command with a name like `root`.
+fn similar_command(root: &OsStr) -> Option<&'static str> {
+    command_names().find(|command| strsim::osa_distance(command, &root.to_string_lossy()) <= 2)
 }
 
 fn position_without_value(flag: &str, arguments: &[OsString]) -> Option<usize> {
@@ -145,18 +150,19 @@ struct Given<'a> {
     command: Option<&'a str>,
     /// What stands before the command, and what stands behind it.
     levels: Vec<&'a ArgMatches>,
-    errors: &'a mut Vec<ConfigError>,
+    errors: Vec<ConfigError>,
 }
 
 impl<'a> Given<'a> {
-    fn new(matches: &'a ArgMatches, errors: &'a mut Vec<ConfigError>) -> Self {
+    fn new(matches: &'a ArgMatches, errors: Vec<ConfigError>) -> Self {
         let levels = iter::once(matches).chain(matches.subcommand().map(|(_, below)| below)).collect();
         Self { command: matches.subcommand_name(), levels, errors }
     }
 
     fn command_line(mut self) -> CommandLine {
-        let config_file = self.once(&CONFIG);
+        let config_file = self.once(&CONFIG).map(|path| (path, ValueOrigin::Flag(CONFIG.shown())));
         let root = self.once(&ROOT);
+        let similar_command = root.as_deref().and_then(similar_command);
         let mut settings = Vec::new();
         for setting in SETTINGS {
             let flag = format!("--{}", setting.flag());
@@ -171,13 +177,19 @@ impl<'a> Given<'a> {
             }
             settings.push((setting, value, ValueOrigin::Argument));
         }
-        CommandLine { task: self.task().unwrap_or_default(), config_file, settings }
+        let action = self.action().unwrap_or_default();
+        CommandLine {
+            action,
+            layer: TextLayer { config_file, settings },
+            similar_command,
+            errors: self.errors,
+        }
     }
 
     /// The command with its arguments. `None` if they are invalid, which is reported.
-    fn task(&mut self) -> Option<Action> {
+    fn action(&mut self) -> Option<Action> {
         Some(match self.command.unwrap_or_default() {
-            "config" if self.has(&EXAMPLE) => Action::Print(super::example()),
+            "config" if self.has(&EXAMPLE) => Action::Print(example()),
             "config" => Action::ShowConfig,
             "compress" => Action::Compress(CompressArgs {
                 codings: self.read(&CODINGS, codings).unwrap_or_else(|| Encoding::ALL.to_vec()),
@@ -294,7 +306,6 @@ fn is_base(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DurationSetting, SignArgs};
 
     #[test]
     fn the_command_is_sound() {
@@ -302,16 +313,20 @@ mod tests {
     }
 
     fn read(arguments: &[&str]) -> (CommandLine, Vec<String>) {
-        let mut errors = Vec::new();
-        let line = read_command_line(arguments.iter().map(Into::into), &mut errors);
-        (line, errors.iter().map(ToString::to_string).collect())
+        let line = read_command_line(arguments.iter().map(Into::into));
+        let errors = line.errors.iter().map(ToString::to_string).collect();
+        (line, errors)
     }
 
     fn check_settings(line: &CommandLine, root: Option<&str>, flags: usize) {
         let is_root = |origin: &ValueOrigin| *origin == ValueOrigin::Argument;
-        let given = line.settings.iter().find(|(.., origin)| is_root(origin));
+        let given = line.layer.settings.iter().find(|(.., origin)| is_root(origin));
         assert_eq!(given.map(|(_, value, _)| &**value), root.map(OsStr::new), "{line:?}");
-        assert_eq!(line.settings.iter().filter(|(.., origin)| !is_root(origin)).count(), flags, "{line:?}");
+        assert_eq!(
+            line.layer.settings.iter().filter(|(.., origin)| !is_root(origin)).count(),
+            flags,
+            "{line:?}"
+        );
     }
 
     #[test]
@@ -327,8 +342,29 @@ mod tests {
         ] {
             let (line, errors) = read(arguments);
             assert_eq!(errors, [""; 0], "{arguments:?}");
-            assert_eq!(line.task == Action::ShowConfig, shows, "{arguments:?}");
+            assert_eq!(line.action == Action::ShowConfig, shows, "{arguments:?}");
             check_settings(&line, root, settings);
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_printed_and_need_no_configuration() {
+        for arguments in [&["--help"][..], &["--version"], &["help"]] {
+            let (line, errors) = read(arguments);
+            assert_eq!(errors, [""; 0], "{arguments:?}");
+            assert!(matches!(line.action, Action::Print(_)), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_root_with_a_name_like_a_command_may_be_meant_for_it() {
+        for (arguments, command) in [
+            (&["confg"][..], Some("config")),
+            (&["serve", "sgin"], Some("sign")),
+            (&["a-file"], None),
+            (&["--root=confg"], None),
+        ] {
+            assert_eq!(read(arguments).0.similar_command, command, "{arguments:?}");
         }
     }
 
@@ -378,7 +414,7 @@ mod tests {
     #[test]
     fn help_names_flag_variable_default_and_bounds_of_every_setting() {
         for arguments in [&["--help"][..], &["serve", "--help"], &["help", "config"]] {
-            let Action::Print(text) = read(arguments).0.task else { panic!("no help for {arguments:?}") };
+            let Action::Print(text) = read(arguments).0.action else { panic!("no help for {arguments:?}") };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             for setting in SETTINGS {
                 let names = format!("[default: {}] [env: {}]", setting.default(), setting.variable());
@@ -418,7 +454,7 @@ mod tests {
         ] {
             let (line, errors) = read(arguments);
             assert_eq!(errors, [""; 0], "{arguments:?}");
-            assert_eq!(line.task, task, "{arguments:?}");
+            assert_eq!(line.action, task, "{arguments:?}");
             check_settings(&line, root, settings);
         }
     }
@@ -457,7 +493,7 @@ mod tests {
             (&["warm", "**", "--admin", "127.0.0.1:9"], warm(&["**"], Some("127.0.0.1:9"))),
         ] {
             let (line, errors) = read(arguments);
-            assert_eq!((line.task, errors), (task, vec![]), "{arguments:?}");
+            assert_eq!((line.action, errors), (task, vec![]), "{arguments:?}");
         }
         for (arguments, reported) in [
             (&["warm"][..], "GLOB: the value \"\" is empty"),
@@ -499,7 +535,7 @@ mod tests {
             ),
         ] {
             let (line, errors) = read(arguments);
-            assert_eq!((line.task, errors), (Action::Sign(sign), vec![]), "{arguments:?}");
+            assert_eq!((line.action, errors), (Action::Sign(sign), vec![]), "{arguments:?}");
         }
         for (arguments, reported) in [
             (&["sign", "a"][..], "PATH: the value \"a\" does not start with a slash; accepted: "),
@@ -531,7 +567,9 @@ mod tests {
     #[test]
     fn help_of_the_commands_for_trees_is_short() {
         for command in ["compress", "verify"] {
-            let Action::Print(text) = read(&[command, "-h"]).0.task else { panic!("no help for {command}") };
+            let Action::Print(text) = read(&[command, "-h"]).0.action else {
+                panic!("no help for {command}")
+            };
             assert!(text.lines().count() < 40 && text.contains("--threads <COUNT>"), "{text}");
             assert!(text.contains("Exit code"), "{text}");
         }

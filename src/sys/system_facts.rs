@@ -7,8 +7,22 @@ use std::thread::available_parallelism;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::activation::ActivationInfo;
-use super::memory::{MemoryAmount, memory, number_in};
-use super::{MemorySource, SystemFacts};
+use super::memory::{MemoryAmount, MemorySource, memory, number_in};
+
+/// Limits of the system for the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SystemFacts {
+    /// Soft limit on open files (`RLIMIT_NOFILE`), after it was raised.
+    pub open_files: usize,
+    /// Mappings of one process (`vm.max_map_count`).
+    pub max_map_count: usize,
+    /// Memory of the machine, or the limit of the process's control group.
+    pub memory: MemoryAmount,
+    /// Processors that the process may use.
+    pub cpus: usize,
+    /// Listening sockets for traffic that a service manager has handed over, which take the place of `listen`.
+    pub inherited: usize,
+}
 
 /// Raises the soft limit on open files to the hard one, then reads the limits of the system. A limit that can't be read is
 /// taken to be that of an ordinary system.

@@ -2,11 +2,11 @@
 
 /// Descriptors that a service manager has handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActivationInfo {
+pub(crate) struct ActivationInfo {
     /// The first descriptor; the others follow it.
-    pub first: u32,
+    pub(crate) first: u32,
     /// A name for each descriptor, empty if it has none.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl ActivationInfo {
@@ -14,7 +14,7 @@ impl ActivationInfo {
     ///
     /// # Errors
     /// If they are invalid or contradict each other.
-    pub fn read(variable: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Option<Self>, String> {
+    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Option<Self>, String> {
         let Some(count) = variable(COUNT) else { return Ok(None) };
         let is_ours = |text: &String| text.is_empty() || text.parse() == Ok(pid);
         if !variable("LISTEN_PID").as_ref().is_none_or(is_ours) {
@@ -42,21 +42,21 @@ impl ActivationInfo {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn of_this_process() -> Result<Option<Self>, String> {
+    pub(crate) fn of_this_process() -> Result<Option<Self>, String> {
         Self::read(|name| std::env::var(name).ok(), std::process::id())
     }
 
     /// Descriptors for traffic: all but the one named `admin`.
-    pub fn traffic(&self) -> usize {
+    pub(crate) fn traffic(&self) -> usize {
         self.names.iter().filter(|name| *name != ADMIN).count()
     }
 }
 
 /// The name of the descriptor that takes the place of the admin listener.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// The name of descriptors for HTTPS.
-pub const HTTPS: &str = "https";
+pub(crate) const HTTPS: &str = "https";
 
 const COUNT: &str = "LISTEN_FDS";
 const NAMES: &str = "LISTEN_FDNAMES";
