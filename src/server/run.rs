@@ -277,11 +277,12 @@ const NO_CERTIFICATE: &str = "an inherited socket is for TLS, and there is no ce
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RegularFiles, system::system_facts};
+    use crate::config::{RegularFiles, load};
     use crate::lifecycle::UpdateReceiver;
     use crate::lifecycle::config_reads::tests::hang;
     use crate::lifecycle::reload::ReloadError;
     use crate::site::settings::SiteSettings;
+    use crate::sys::system_facts::system_facts;
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
@@ -304,10 +305,10 @@ mod tests {
                 ("PAGECAST_WORKERS", "2"),
             ];
             let variables = variables.map(|(name, value)| (name.into(), value.into())).into();
-            let given = ProcessInputs { arguments: Vec::new(), variables, facts: system_facts() };
-            let loaded = given.load(&RegularFiles).unwrap();
+            let given = ProcessInputs { variables, facts: system_facts(), ..ProcessInputs::default() };
+            let loaded = load(&given, Vec::new(), &RegularFiles).unwrap();
             let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
-            let built = Components::build(&loaded, given, Arc::new(SystemStorage), false).await;
+            let built = Components::build(&loaded, given, Arc::new(SystemStorage), false, false).await;
             let (components, updates) = built.unwrap();
             let url = listeners.admin.as_ref().unwrap().url.clone();
             let admin = start_admin(listeners.admin, &components.context).unwrap().unwrap();
