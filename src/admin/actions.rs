@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::context::ServerContext;
 use super::respond::{self, error};
-use crate::config::PathGlobs;
 use crate::http::form_encoding;
+use crate::http::path_glob::PathGlobs;
 use crate::lifecycle::phase::Phase;
 use crate::lifecycle::reload::ReloadError;
 use crate::sys::own_thread::run_on_own_thread;

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
@@ -21,6 +20,7 @@ use crate::config::{
 };
 use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
+use crate::lifecycle::config_change::ConfigChange;
 use crate::lifecycle::config_reads::{ConfigReads, ReadLost};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
