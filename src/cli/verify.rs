@@ -74,6 +74,12 @@ impl Report {
     }
 }
 
+/// A SHA-256 checksum, and the file that has it.
+struct Checksum<'a> {
+    digest: [u8; 32],
+    source: &'a SitePath<'a>,
+}
+
 struct Check<'a> {
     config: &'a Config,
     root: &'a Root,
@@ -184,7 +190,8 @@ impl Check<'_> {
                     let detail = format!("no SHA-256 checksum of {}", shown(name));
                     return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
                 };
-                self.digest(&original, file, &stat.version, expected, path).map(|()| Vec::new())
+                let expected = Checksum { digest: expected, source: path };
+                self.digest(&original, file, &stat.version, &expected).map(|()| Vec::new())
             }
             _ if is_list(&text) => Ok(self.list(path, &text)),
             _ => {
@@ -206,7 +213,8 @@ impl Check<'_> {
             };
             match self.root.entry(&target) {
                 Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file, &stat.version, expected, path).err()
+                    let expected = Checksum { digest: expected, source: path };
+                    self.digest(&target, file, &stat.version, &expected).err()
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
@@ -219,14 +227,13 @@ impl Check<'_> {
         found.collect()
     }
 
-    /// Compares `file` with the checksum that `source` has of it.
+    /// Compares `file` with the checksum that is `expected`.
     fn digest(
         &self,
         path: &SitePath<'_>,
         file: OwnedFd,
         version: &Version,
-        expected: [u8; 32],
-        source: &SitePath<'_>,
+        expected: &Checksum<'_>,
     ) -> Result<(), Finding> {
         self.progress.bar.inc_length(version.size);
         let mut reader = self.progress.reading(File::from(file));
@@ -235,10 +242,11 @@ impl Check<'_> {
             hasher.update(&piece);
         }
         let got: [u8; 32] = hasher.finalize().into();
-        if got == expected {
+        if got == expected.digest {
             return Ok(());
         }
-        let (source, expected, got) = (shown(source.as_bytes()), hexadecimal(&expected), hexadecimal(&got));
+        let (source, got) = (shown(expected.source.as_bytes()), hexadecimal(&got));
+        let expected = hexadecimal(&expected.digest);
         let detail = format!("{expected} expected by {source}, got {got}");
         Err(Finding::new(path, Problem::ChecksumMismatch, detail))
     }

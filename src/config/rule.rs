@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    AccessRule, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff,
-    PathGlobs, SiteFile, Toggle,
+    AccessRule, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff, SiteFile,
+    Toggle,
 };
 use crate::http::cors::CorsPolicy;
+use crate::http::path_glob::PathGlobs;
 
 /// A rule: paths, and the settings that apply to them.
 #[derive(Debug, Clone, PartialEq)]

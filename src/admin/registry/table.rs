@@ -1,4 +1,5 @@
-//! The table of all metrics. `docs/metrics.md` and `docs/status.md` explain them to operators; a test compares.
+//! The table of all metrics. `docs/metrics.md` and `docs/status.md` explain them to operators; tests compare: here, and in
+//! `tests/behaviour/metrics.rs`.
 //!
 //! A row is `KIND "name" "help": series;`. A series is a number after `=>`, and its limit after `max`. Before it may stand a
 //! label `[name = value]`, its place on `/status`, and the problem that it counts. `..` adds series that a function computes.
@@ -53,7 +54,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_root_sound" "1 while the document root can be read.":
         => now.server.site.files.shared.root_monitor.is_sound();
     Gauge "pagecast_workers" "Traffic worker threads.": => now.limits.workers;
-    Counter "pagecast_reloads" "Reloads of the configuration: applied, or refused.":
+    Counter "pagecast_reloads" "Reloads of the configuration: applied; or refused, or not taken by every worker.":
         [result = "ok"] "reloads.done" => now.reloads.done,
         [result = "failed"] "reloads.failed" => now.reloads.failed;
     Gauge "pagecast_reload_last_success_timestamp_seconds"
