@@ -73,6 +73,9 @@ pub(super) async fn reload(server: Arc<ServerContext>, _: HttpRequest) -> HttpRe
         ReloadError::Invalid(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
         }
+        ReloadError::Unread(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "Nothing has changed: the configuration could not be read.")
+        }
         ReloadError::Incomplete(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The new configuration is not in effect on every worker.")
         }
