@@ -1,4 +1,6 @@
 //! Has the linker compress the line tables: half of the binary otherwise. Backtraces read them compressed.
+//!
+//! Decision: docs/decisions/051-release-build.md.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

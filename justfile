@@ -46,6 +46,11 @@ artifact:
     python3 docs/draw-artifact.py
     git diff --exit-code static/artifacts
 
+# draw the chart of README.md anew from BENCHMARKS.md and check that it is the same
+chart:
+    python3 docs/draw-chart.py
+    git diff --exit-code docs/figures.svg
+
 # the server over ROOT on one core while COMMAND runs
 [private]
 _pinned ROOT COMMAND:

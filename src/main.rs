@@ -1,4 +1,6 @@
 //! pagecast: arguments and environment in, exit code out.
+//!
+//! The allocator is the system's. Decision: docs/decisions/046-allocator.md.
 
 use std::env;
 use std::io::{self, Write};
@@ -18,9 +20,6 @@ fn main() -> ExitCode {
 
 fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
     let CommandLine { action, layer, similar_command, errors } = line;
-    if let Action::Print(text) = &action {
-        return ConfigErrors::none_or(errors).map(|()| print(text));
-    }
     let given = ProcessInputs {
         command_line: layer,
         similar_command,
@@ -28,26 +27,25 @@ fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
         variables: env::vars_os().collect(),
         facts: system_facts(),
     };
-    let loaded = config::load(&given, errors, &SystemFileReader)?;
-    Ok(perform_with(&action, &loaded, given))
-}
-
-fn perform_with(action: &Action, loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
-    match action {
-        Action::Serve => pagecast::server::run::run(loaded, given),
-        Action::ShowConfig => print(&config::show(loaded)),
-        Action::Compress(asked) => tell(&cli::compress(&loaded.config, asked)),
-        Action::Verify(asked) => tell(&cli::verify(&loaded.config, asked)),
-        Action::Warm(asked) => tell(&cli::warm(&loaded.config, asked)),
-        Action::Sign(asked) => tell(&cli::sign(&loaded.access.link_keys, asked)),
+    let loaded = match action {
+        Action::Print(_) => ConfigErrors::none_or(errors).map(|()| LoadedConfig::default()),
+        _ => config::load(&given, errors, &SystemFileReader),
+    }?;
+    Ok(match &action {
+        Action::Serve => pagecast::server::run::run(&loaded, given),
+        Action::ShowConfig => print(&config::show(&loaded)),
+        Action::Compress(arguments) => report(&cli::compress(&loaded.config, arguments)),
+        Action::Verify(arguments) => report(&cli::verify(&loaded.config, arguments)),
+        Action::Warm(arguments) => report(&cli::warm(&loaded.config, arguments)),
+        Action::Sign(arguments) => report(&cli::sign(&loaded.access.link_keys, arguments)),
         Action::Print(text) => print(text),
-    }
+    })
 }
 
-fn tell(outcome: &CommandOutput) -> ExitCode {
-    let printed = print(&outcome.out);
-    let _ = io::stderr().write_all(outcome.err.as_bytes());
-    if outcome.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }
+fn report(output: &CommandOutput) -> ExitCode {
+    let printed = print(&output.out);
+    let _ = io::stderr().write_all(output.err.as_bytes());
+    if output.is_clean { printed } else { ExitCode::from(EXIT_FINDINGS) }
 }
 
 /// Prints to standard output. A reader that leaves early (`| head -1`) has what it wanted.

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::context::ServerContext;
 use super::respond::{self, error};
-use crate::config::PathGlobs;
 use crate::http::form_encoding;
+use crate::http::path_glob::PathGlobs;
 use crate::lifecycle::phase::Phase;
 use crate::lifecycle::reload::ReloadError;
 use crate::sys::own_thread::run_on_own_thread;
@@ -72,6 +72,9 @@ pub(super) async fn reload(server: Arc<ServerContext>, _: HttpRequest) -> HttpRe
     let (status, sentence) = match error {
         ReloadError::Invalid(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "Nothing has changed: the configuration is wrong.")
+        }
+        ReloadError::Unread(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "Nothing has changed: the configuration could not be read.")
         }
         ReloadError::Incomplete(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The new configuration is not in effect on every worker.")

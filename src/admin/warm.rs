@@ -18,7 +18,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use super::actions::globs_of;
 use super::context::ServerContext;
 use super::respond::{text, uncached};
-use crate::config::PathGlobs;
+use crate::http::path_glob::PathGlobs;
 use crate::lifecycle::warmup::progress::{ADMIN_HEADER, WarmProgressLine};
 use crate::lifecycle::warmup::walk::{Matches, matches};
 use crate::lifecycle::warmup::warmer::Warmup;

@@ -27,22 +27,10 @@ pub(crate) enum Grant {
     Basic(Arc<str>),
 }
 
-/// The user's name, in the extensions of the response: one of the tokens or the passwords file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity(pub(crate) Arc<str>);
-
 impl AuthContext {
     /// True if the credentials open `path` under `rule`.
     pub(crate) fn opens(&self, rule: &AccessRule, path: &SitePath<'_>) -> bool {
         rule.methods.public || self.grants.iter().any(|grant| grant.opens(rule, path))
-    }
-
-    /// Returns the user's name.
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        self.grants.iter().find_map(|grant| match grant {
-            Grant::SignedUrl { .. } => None,
-            Grant::Bearer(name) | Grant::Basic(name) => Some(Identity(Arc::clone(name))),
-        })
     }
 }
 
@@ -84,9 +72,5 @@ mod tests {
             let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
             assert_eq!(visit.opens(&rule, &path(at)), expected, "{grant:?} {rule:?} {at}");
         }
-        assert_eq!(
-            AuthContext { grants: vec![link, basic], ..AuthContext::default() }.identity(),
-            Some(Identity("alice".into()))
-        );
     }
 }

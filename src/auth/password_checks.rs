@@ -10,7 +10,7 @@ use moka::future::Cache;
 use sha2::Sha256;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{PasswordHash, Passwords};
+use crate::http::credential_files::passwords::{PasswordHash, Passwords};
 use crate::http::credentials::Login;
 use crate::limits::clients::{ClientState, CountedSlot};
 use crate::sys::blocking_pool::BlockingPool;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::Method;
 
-use crate::config::SigningKeys;
+use crate::http::credential_files::signing_keys::SigningKeys;
 use crate::http::method::ReadMethod;
 use crate::http::signed_url::{SignedUrlQuery, SignedUrlQueryError};
 use crate::http::target::SitePath;

@@ -1,8 +1,9 @@
 //! The commands of the program, with their arguments.
 
-use crate::config::{Address, ConfigUse, DurationSetting, PathGlobs};
+use crate::config::{Address, ConfigUse, DurationSetting};
 use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
+use crate::http::path_glob::PathGlobs;
 
 /// A command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

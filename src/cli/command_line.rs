@@ -14,11 +14,12 @@ use super::command_table::{
     EXPIRES_BOUNDS, GLOB, JSON, KEY_ID, METHOD, PATH, ROOT, THREADS, THREADS_BOUNDS, program,
 };
 use crate::config::{
-    ConfigError, Count, DurationSetting, PathGlobs, RawValue, SETTINGS, Setting, SettingValue, TextLayer,
-    ValueOrigin, example, nearest_key,
+    ConfigError, Count, DurationSetting, RawValue, SETTINGS, Setting, SettingValue, TextLayer, ValueOrigin,
+    example, nearest_key,
 };
 use crate::http::encoding::Encoding;
 use crate::http::method::ReadMethod;
+use crate::http::path_glob::PathGlobs;
 use crate::http::signed_url::{is_key_id, network};
 
 /// The parsed command line.
@@ -201,8 +202,7 @@ impl<'a> Given<'a> {
                 let texts: Vec<String> =
                     self.all(GLOB.name).map(|glob| glob.to_string_lossy().into_owned()).collect();
                 let value = texts.join(", ");
-                let globs =
-                    self.accept(&GLOB, &value, PathGlobs::new(texts).map_err(|reason| reason.to_string()))?;
+                let globs = self.accept(&GLOB, &value, PathGlobs::new(texts))?;
                 Action::Warm(WarmArgs { globs, admin: self.value(&ADMIN, &()) })
             }
             "sign" => Action::Sign(self.sign()?),

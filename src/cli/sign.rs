@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use crate::auth::signed_url::now;
 use crate::cli::action::SignArgs;
 use crate::cli::outcome::CommandOutput;
-use crate::config::{SigningKey, SigningKeys};
+use crate::http::credential_files::signing_keys::{SigningKey, SigningKeys};
 use crate::http::signed_url::{SignedUrl, Terms};
 use crate::http::target::SitePath;
 

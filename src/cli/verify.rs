@@ -74,6 +74,12 @@ impl Report {
     }
 }
 
+/// A SHA-256 checksum, and the file that has it.
+struct Checksum<'a> {
+    digest: [u8; 32],
+    source: &'a SitePath<'a>,
+}
+
 struct Check<'a> {
     config: &'a Config,
     root: &'a Root,
@@ -117,7 +123,7 @@ impl Check<'_> {
     /// Finds a name that no request can have.
     fn name(&self, path: &SitePath<'_>) -> Option<Finding> {
         if OWN_NAMES.contains(&path.as_bytes()) {
-            let detail = "the server answers this name with its health";
+            let detail = "reserved for health checks";
             return Some(Finding::new(path, Problem::NameTaken, detail));
         }
         // A location is the target and one more slash.
@@ -142,7 +148,7 @@ impl Check<'_> {
             return None;
         };
         if of_sidecar.version.is_older_than(version) {
-            let detail = "older than its original, so that it is not sent";
+            let detail = "older than its original, so it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
         self.progress.bar.inc_length(version.size);
@@ -151,7 +157,7 @@ impl Check<'_> {
         let (problem, detail) = match compared {
             Ok(Compared::Same) => return None,
             Ok(Compared::DiffersAt(at)) => {
-                let detail = format!("decodes to other bytes than its original's, from byte {at} on");
+                let detail = format!("differs from its original when decoded, from byte {at} on");
                 (Problem::SidecarDiffers, detail)
             }
             Ok(Compared::Corrupt(error)) => {
@@ -184,7 +190,8 @@ impl Check<'_> {
                     let detail = format!("no SHA-256 checksum of {}", shown(name));
                     return Err(Finding::new(path, Problem::ChecksumUnreadable, detail));
                 };
-                self.digest(&original, file, &stat.version, expected, path).map(|()| Vec::new())
+                let expected = Checksum { digest: expected, source: path };
+                self.digest(&original, file, &stat.version, &expected).map(|()| Vec::new())
             }
             _ if is_list(&text) => Ok(self.list(path, &text)),
             _ => {
@@ -206,7 +213,8 @@ impl Check<'_> {
             };
             match self.root.entry(&target) {
                 Ok(RootEntry::File { file, stat, .. }) => {
-                    self.digest(&target, file, &stat.version, expected, path).err()
+                    let expected = Checksum { digest: expected, source: path };
+                    self.digest(&target, file, &stat.version, &expected).err()
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     let source = shown(path.as_bytes());
@@ -219,14 +227,13 @@ impl Check<'_> {
         found.collect()
     }
 
-    /// Compares `file` with the checksum that `source` has of it.
+    /// Compares `file` with the checksum that is `expected`.
     fn digest(
         &self,
         path: &SitePath<'_>,
         file: OwnedFd,
         version: &Version,
-        expected: [u8; 32],
-        source: &SitePath<'_>,
+        expected: &Checksum<'_>,
     ) -> Result<(), Finding> {
         self.progress.bar.inc_length(version.size);
         let mut reader = self.progress.reading(File::from(file));
@@ -235,10 +242,11 @@ impl Check<'_> {
             hasher.update(&piece);
         }
         let got: [u8; 32] = hasher.finalize().into();
-        if got == expected {
+        if got == expected.digest {
             return Ok(());
         }
-        let (source, expected, got) = (shown(source.as_bytes()), hexadecimal(&expected), hexadecimal(&got));
+        let (source, got) = (shown(expected.source.as_bytes()), hexadecimal(&got));
+        let expected = hexadecimal(&expected.digest);
         let detail = format!("{expected} expected by {source}, got {got}");
         Err(Finding::new(path, Problem::ChecksumMismatch, detail))
     }
@@ -255,10 +263,10 @@ fn special(path: &SitePath<'_>) -> Finding {
 /// A name that can't be opened; `is_link` if it is a symbolic link.
 fn unopened(path: &SitePath<'_>, error: Errno, is_link: bool) -> Finding {
     let (problem, detail) = match error {
-        Errno::XDEV if is_link => (Problem::LinkOutside, "leads out of the root"),
-        Errno::LOOP if is_link => (Problem::LinkLoop, "leads round in a circle"),
-        Errno::NOENT | Errno::NOTDIR if is_link => (Problem::LinkDangling, "leads to nothing"),
-        Errno::NAMETOOLONG => (Problem::NameTooLong, "longer than the system opens at once"),
+        Errno::XDEV if is_link => (Problem::LinkOutside, "symbolic link out of the root"),
+        Errno::LOOP if is_link => (Problem::LinkLoop, "symbolic link loop"),
+        Errno::NOENT | Errno::NOTDIR if is_link => (Problem::LinkDangling, "dangling symbolic link"),
+        Errno::NAMETOOLONG => (Problem::NameTooLong, "path too long"),
         error => return unreadable(path, &error.into()),
     };
     Finding::new(path, problem, detail)

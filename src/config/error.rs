@@ -59,7 +59,7 @@ pub(crate) fn name_at(origin: &ValueOrigin, key: &str) -> String {
 }
 
 /// Keeps a message to one line of a readable length.
-pub(super) fn shortened(value: &str) -> String {
+pub(crate) fn shortened(value: &str) -> String {
     let mut shown: String = value.chars().take(VALUE_CHARS_MAX).collect();
     if shown.len() < value.len() {
         shown.push('…');

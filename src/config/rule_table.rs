@@ -13,11 +13,12 @@ use super::file::{TomlEntry, TomlSource};
 use super::rule_reader::{RULE, TableReader, Texts};
 use super::setting::{RawValue, reason_of};
 use super::{
-    AccessRule, AuthMethods, ByteCount, ConfigError, ConfigHeaderValue, ExtraHeaders, PathGlobs, Rule,
-    RuleEffects, RuleRate, RuleRates, SiteFile, Toggle, ValueError, ValueOrigin,
+    AccessRule, AuthMethods, ByteCount, ConfigError, ConfigHeaderValue, ExtraHeaders, Rule, RuleEffects,
+    RuleRate, RuleRates, SiteFile, Toggle, ValueError, ValueOrigin,
 };
 use crate::config::extra_headers::why_reserved;
 use crate::http::media_type::is_media_type;
+use crate::http::path_glob::PathGlobs;
 
 /// A rule as it was read.
 pub(crate) struct ReadRule {
@@ -72,7 +73,7 @@ fn read_rule<'a>(
 
 fn read_path(keys: &mut TableReader<'_, '_>) -> Option<PathGlobs> {
     let accepted = "a glob such as *.html, /assets/** or /docs/{a,b}/*.pdf, or a list of globs";
-    let globs = |value: Texts| PathGlobs::new(value.texts).map_err(|error| error.to_string());
+    let globs = |value: Texts| PathGlobs::new(value.texts);
     if keys.get("path").is_none() {
         return keys.take_texts("glob", accepted, globs);
     }

@@ -25,7 +25,7 @@ pub(crate) enum TaskOutcome {
     Kept,
     /// With a result that is not worth keeping, now or later.
     Useless,
-    /// It panicked: the same bytes would panic again.
+    /// It panicked: the same bytes may panic again, so it is tried again less and less often.
     Panicked,
     /// With nothing, without work that a repetition would waste.
     Nothing,

@@ -63,8 +63,8 @@ impl<T> VariantSlot<T> {
     }
 }
 
-/// An evicted variant is encoded again after a delay that doubles each time: if the variants in use exceed the heap, each would
-/// otherwise be encoded anew for nearly every request.
+/// A variant that was evicted, or whose encoding panicked, is encoded again after a delay that doubles each time: if the variants in
+/// use exceed the heap, or the same bytes panic again, each would otherwise be encoded anew for nearly every request.
 #[derive(Clone, Copy)]
 struct RetryDelay {
     until: Instant,
@@ -150,15 +150,14 @@ impl<T> EncodedVariants<T> {
         let mut state = slot.state.lock();
         let retry_after = |length| Some(RetryDelay { until: Instant::now() + length, length });
         match outcome {
-            TaskOutcome::Kept => {
+            TaskOutcome::Kept | TaskOutcome::Panicked => {
                 let doubled = |retry: RetryDelay| retry.length.saturating_mul(2).min(RETRY_MAX);
                 state.retry = retry_after(state.retry.map_or(RETRY_MIN, doubled));
             }
             TaskOutcome::Failed => state.retry = retry_after(RETRY_MIN),
-            TaskOutcome::Useless | TaskOutcome::Panicked | TaskOutcome::Nothing => {}
+            TaskOutcome::Useless | TaskOutcome::Nothing => {}
         }
-        let is_useless = matches!(outcome, TaskOutcome::Useless | TaskOutcome::Panicked);
-        slot.is_useless.store(is_useless, Ordering::Release);
+        slot.is_useless.store(outcome == TaskOutcome::Useless, Ordering::Release);
         state.is_being_encoded = false;
     }
 
@@ -217,6 +216,23 @@ mod tests {
         let other = compressible();
         other.inherit(&variants, false);
         assert!(other.begin(Encoding::Br), "encoded under other settings, it is encoded again");
+    }
+
+    #[test]
+    fn an_encoding_that_panicked_is_tried_again_after_a_delay_that_doubles() {
+        let variants = compressible();
+        let mut expected = RETRY_MIN;
+        for _ in 0..10 {
+            assert!(variants.begin(Encoding::Br));
+            variants.end(Encoding::Br, TaskOutcome::Panicked);
+            assert!(!variants.begin(Encoding::Br) && variants.is_possible(Encoding::Br));
+            let mut state = variants.slot(Encoding::Br).state.lock();
+            let retry = state.retry.as_mut().unwrap();
+            assert_eq!(retry.length, expected);
+            retry.until = Instant::now();
+            expected = (expected * 2).min(RETRY_MAX);
+        }
+        assert_eq!(expected, RETRY_MAX);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Asset, AssetBody, CLOCK_START_MS, FileParts, Files, Name, SharedFiles, original};
-use crate::config::PathGlobs;
+use crate::http::path_glob::PathGlobs;
 use crate::http::{encoding::Encoding, target::SitePath};
 
 /// Number of purged entries.

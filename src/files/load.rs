@@ -54,6 +54,16 @@ impl From<JobLost> for Unavailable {
     }
 }
 
+/// The bytes of an asset to be made.
+struct Content<'a> {
+    version: Version,
+    body: AssetBody,
+    /// The whole body if it is on the heap, else empty.
+    bytes: &'a [u8],
+    /// The file was read within its racy window.
+    is_racy: bool,
+}
+
 /// Where the bytes of an asset to be made come from.
 struct AssetOrigin<'a> {
     /// Path of the file that has the bytes.
@@ -145,7 +155,10 @@ impl Loader {
     pub(crate) fn encoded_variant(&self, original: &Asset, encoding: Encoding, bytes: &[u8]) -> Arc<Asset> {
         let (variant_of, sidecars) = (Some((original, encoding)), Sidecars::default());
         let origin = AssetOrigin { path: &original.path, variant_of, sidecars, is_made_here: true };
-        Arc::new(self.describe(origin, original.version, AssetBody::Heap, bytes, false))
+        Arc::new(self.describe(
+            origin,
+            Content { version: original.version, body: AssetBody::Heap, bytes, is_racy: false },
+        ))
     }
 
     /// Keeps an open file of the asset `id` in the pool.
@@ -202,27 +215,22 @@ impl Loader {
             && let Some((version, body)) = read_whole(self.storage(), opened.file.as_fd(), opened.stat)?
         {
             let is_racy = version.is_racy(SystemTime::now());
-            return Ok(self.describe(origin, version, AssetBody::Heap, &body, is_racy));
+            let content = Content { version, body: AssetBody::Heap, bytes: &body, is_racy };
+            return Ok(self.describe(origin, content));
         }
         let body = match file_system {
             FileSystemKind::Remote => AssetBody::Unmapped,
             FileSystemKind::Local | FileSystemKind::Overlay => self.map_or_not(&opened, origin.path),
         };
-        let asset = self.describe(origin, version, body, &[], false);
+        let asset = self.describe(origin, Content { version, body, bytes: &[], is_racy: false });
         self.keep_open(asset.id, opened);
         Ok(asset)
     }
 
-    /// The asset of `version`, with its rendered headers; `bytes` are its body if that is on the heap.
-    fn describe(
-        &self,
-        origin: AssetOrigin<'_>,
-        version: Version,
-        body: AssetBody,
-        bytes: &[u8],
-        is_racy: bool,
-    ) -> Asset {
+    /// The asset with its rendered headers.
+    fn describe(&self, origin: AssetOrigin<'_>, content: Content<'_>) -> Asset {
         let AssetOrigin { path, variant_of, sidecars, is_made_here } = origin;
+        let Content { version, body, bytes, is_racy } = content;
         let (name, encoding, policy) = match variant_of {
             Some((original, encoding)) => {
                 (original.path.file_name(), Some(encoding), Arc::clone(&original.policy))

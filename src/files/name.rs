@@ -215,7 +215,6 @@ const NEVER: u64 = 0;
 /// Start of the cache's clock, so that a name checked at once is younger than "never".
 pub(crate) const CLOCK_START_MS: u64 = 1 << 40;
 
-// Decision: docs/decisions/047-coarse-clock.md.
 const TOUCH_EVERY_MS: u64 = 50;
 
 /// What the cache keeps for each entry besides key and value: hash table, LRU list, entry info, reference counts.

@@ -32,6 +32,8 @@ impl NameCache {
     }
 
     /// Milliseconds on the clock of this cache, which is monotonic.
+    ///
+    /// Decision: docs/decisions/047-coarse-clock.md.
     pub(crate) fn now_ms(&self) -> u64 {
         CLOCK_START_MS + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -17,8 +17,8 @@
 //!    [`canned_response`] has the responses with a fixed sentence.
 //!
 //! [`redirects`] applies a `_redirects` file and [`cors`] answers cross-origin requests. [`forwarded`], [`forwarded_for`] and
-//! [`client_key`] find the client behind proxies, [`host_pattern`] matches host names, and [`request_id`] finds the id of a
-//! request. [`credentials`], [`challenge`] and [`signed_url`] serve authentication.
+//! [`client_key`] find the client behind proxies, [`host_pattern`] matches host names, [`path_glob`] paths, and [`request_id`] finds the id of a
+//! request. [`credentials`], [`credential_files`], [`challenge`] and [`signed_url`] serve authentication.
 
 pub mod accept;
 pub mod authority;
@@ -29,6 +29,7 @@ pub mod challenge;
 pub mod checksum_file;
 pub mod client_key;
 pub mod cors;
+pub mod credential_files;
 pub mod credentials;
 pub mod date;
 pub mod decide;
@@ -47,6 +48,7 @@ pub mod media_type;
 pub mod method;
 pub mod multipart;
 pub(crate) mod named_enum;
+pub mod path_glob;
 pub(crate) mod percent;
 pub mod precondition;
 mod quality;

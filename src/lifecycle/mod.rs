@@ -2,9 +2,12 @@
 //!
 //! - `phase`: the phases from start to stop
 //! - `reload`, `worker_updates`: reload of the configuration, and how workers get the new one
+//! - `config_reads`, `config_change`: what a reload reads, and what it changes
 //! - `handover`: listening sockets from a service manager or a predecessor, and to a successor
 //! - `warmup`: cache warmup after a restart or on request
 
+pub(crate) mod config_change;
+pub(crate) mod config_reads;
 pub(crate) mod handover;
 pub mod phase;
 pub mod reload;

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::config::change::ConfigChange;
 use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
@@ -21,6 +20,8 @@ use crate::config::{
 };
 use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
+use crate::lifecycle::config_change::ConfigChange;
+use crate::lifecycle::config_reads::{ConfigReads, ReadLost};
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::warmer::{Warmup, WarmupTarget};
 use crate::lifecycle::worker_updates::WorkerUpdates;
@@ -28,7 +29,6 @@ use crate::limits::client_limits::Limits;
 use crate::net::tls::certificates::{CertificateFiles, Certificates};
 use crate::net::tls::config::Tls;
 use crate::site::settings::SiteSettings;
-use crate::sys::blocking_pool::BlockingPool;
 use crate::sys::service_manager;
 use crate::sys::system_facts::SystemFacts;
 use crate::telemetry::access_log::shared::AccessLog;
@@ -49,8 +49,8 @@ pub struct ReloadRequests {
 pub(crate) struct Reloader {
     given: ProcessInputs,
     pub(crate) targets: ReloadTargets,
-    /// Apart from the other pools: a file system that hangs holds up reloads alone.
-    disk: BlockingPool,
+    /// One thread: a file system that hangs holds up reloads alone.
+    pub(crate) reads: ConfigReads,
     /// Fingerprint of the certificate files that were read last, if they are not usable.
     refused: Mutex<Option<[u8; 32]>>,
     turn: tokio::sync::Mutex<()>,
@@ -118,6 +118,8 @@ pub(crate) struct Reloaded {
 pub(crate) enum ReloadError {
     /// The configuration has errors; nothing has changed.
     Invalid(ConfigErrors),
+    /// Files could not be read; nothing has changed.
+    Unread(ReadLost),
     /// The configuration is in effect, except on these workers.
     Incomplete(Vec<String>),
 }
@@ -128,11 +130,18 @@ impl From<ConfigErrors> for ReloadError {
     }
 }
 
+impl From<ReadLost> for ReloadError {
+    fn from(lost: ReadLost) -> Self {
+        Self::Unread(lost)
+    }
+}
+
 impl ReloadError {
     /// Every error, a line each.
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
             Self::Invalid(errors) => errors.as_slice().iter().map(ToString::to_string).collect(),
+            Self::Unread(lost) => vec![lost.to_string()],
             Self::Incomplete(failures) => failures.clone(),
         }
     }
@@ -142,7 +151,7 @@ impl ReloadError {
         for line in self.lines() {
             log::error!("{line}");
         }
-        if let Self::Invalid(_) = self {
+        if !matches!(self, Self::Incomplete(_)) {
             log::error!("not reloaded: {what} stays as it was");
         }
     }
@@ -160,7 +169,7 @@ impl Reloader {
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             given,
-            disk: BlockingPool::new("pagecast-load", 1, 0)?,
+            reads: ConfigReads::new()?,
             refused: Mutex::default(),
             targets,
             turn: tokio::sync::Mutex::default(),
@@ -195,6 +204,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError::Invalid`] with every error of the configuration: the old one stays in effect as a whole.
+    /// [`ReloadError::Unread`] if its files could not be read in time: nothing has changed either.
     /// [`ReloadError::Incomplete`] if a worker did not apply the new configuration in time: it is in effect on the others.
     pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().await;
@@ -240,15 +250,23 @@ impl Reloader {
             tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
             let _turn = self.turn.lock().await;
             let current = self.current.load_full();
-            let found = self.disk.run(move || CertificateFiles::read(&current.view.config)).await;
-            let Ok(found) = found else { continue };
+            let found = match self.reads.run(move || CertificateFiles::read(&current.view.config)).await {
+                Ok(found) => found,
+                Err(lost) => {
+                    // Logged once, not at each look while the read hangs.
+                    if lost == ReadLost::TimedOut {
+                        ReloadError::Unread(lost).log(CERTIFICATES);
+                    }
+                    continue;
+                }
+            };
             let fingerprint = CertificateFiles::fingerprint(&found);
             if fingerprint == Some(tls.certificates().fingerprint) {
                 *self.refused.lock() = None;
             } else if fingerprint.is_some() && fingerprint == seen && fingerprint != *self.refused.lock() {
                 match self.parse_certificates(found).await {
                     Ok(certificates) => replace_certificates(tls, certificates),
-                    Err(errors) => ReloadError::Invalid(errors).log("the set of certificates"),
+                    Err(error) => error.log(CERTIFICATES),
                 }
             }
             seen = fingerprint;
@@ -302,18 +320,18 @@ impl Reloader {
         outcome.map(|()| Reloaded { news, postponed })
     }
 
-    async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ConfigErrors> {
+    async fn apply_access_log(&self, before: &Config, config: &Config) -> Result<(), ReloadError> {
         let (old, new) = (before.clone(), config.clone());
         let prepare = move || AccessLog::prepare(&old, &new, old.site.root.as_path()).map_err(conflict);
         let prepared = self.blocking(prepare).await?;
-        self.targets.access_log.apply(config, prepared).map_err(conflict)
+        Ok(self.targets.access_log.apply(config, prepared).map_err(conflict)?)
     }
 
     /// Parses certificate files that were found, and remembers their fingerprint if they are not usable.
     async fn parse_certificates(
         &self,
         found: Result<Option<CertificateFiles>, Vec<ConfigError>>,
-    ) -> Result<Option<Certificates>, ConfigErrors> {
+    ) -> Result<Option<Certificates>, ReloadError> {
         let fingerprint = CertificateFiles::fingerprint(&found);
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
@@ -342,10 +360,8 @@ impl Reloader {
     async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, ConfigErrors> + Send + 'static,
-    ) -> Result<T, ConfigErrors> {
-        // The panic hook has logged the panic.
-        let panicked = |_| Err(vec![ConfigError::Conflict("it could not be read".to_owned())].into());
-        self.disk.run(job).await.unwrap_or_else(panicked)
+    ) -> Result<T, ReloadError> {
+        Ok(self.reads.run(job).await??)
     }
 }
 
@@ -413,6 +429,9 @@ fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
         tls.replace(certificates);
     }
 }
+
+/// What stays as it was if certificates are refused, for the log.
+const CERTIFICATES: &str = "the set of certificates";
 
 /// How often the certificate files are read. Whole: their dates don't show every change, and they are short.
 const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(1);

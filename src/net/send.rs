@@ -192,6 +192,7 @@ impl SendQueue {
             // `sendfile` follows: the head waits for it and shares its first packet.
             return socket.poll_write(cx, |fd| send_with_more(fd, runs()));
         }
+        // Decision: docs/decisions/045-writev-for-small-responses.md.
         socket.poll_write(cx, |fd| writev(fd, runs()))
     }
 
@@ -266,5 +267,5 @@ const DISK_ERRORS: [i32; 11] =
 
 /// Bytes encrypted before the socket takes them: enough for few calls, and little for a client that takes nothing.
 ///
-/// Decision: docs/decisions/045-writev-for-small-responses.md.
+/// Decision: docs/decisions/043-tls-sending.md.
 const BATCH_MAX: usize = 4 * RECORD;

@@ -21,6 +21,8 @@ use crate::site::settings::{Site, SiteSettings};
 ///
 /// Request ids and log records begin and end outside, in `net::request_log`: heads that are malformed never get here and have a record
 /// too, and a record is complete only when the last byte has left. The health routes answer before the chain, whatever it says.
+///
+/// Decision: docs/decisions/052-middleware-chain.md.
 fn chain(site: &Rc<Site>) -> Chain {
     let SiteSettings { files, has_access_rules, https_policy: policy, limits, .. } = &site.settings;
     let wraps = [

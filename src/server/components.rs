@@ -41,7 +41,7 @@ impl Drop for FlushLogOnDrop {
 
 impl Components {
     /// Opens the document root in `storage`, certificates and logs, and builds from `loaded` what the admin listener and the workers
-    /// use, with the channels on which the settings of reloads arrive at them.
+    /// use, with the channels on which the settings of reloads arrive at them; `has_tls` if a listener is for TLS.
     ///
     /// # Errors
     /// If something that the configuration names is not available; other errors are logged before the one that is returned.
@@ -50,6 +50,7 @@ impl Components {
         given: ProcessInputs,
         storage: Arc<dyn Storage>,
         is_successor: bool,
+        has_tls: bool,
     ) -> io::Result<(Self, Vec<UpdateReceiver<SiteSettings>>)> {
         let LoadedConfig { config, limits, .. } = loaded;
         let certificates = Certificates::load(config).map_err(log_all_but_last)?;
@@ -61,7 +62,7 @@ impl Components {
         let client_limits = Limits::new(config, limits);
         let access_log = FlushLogOnDrop(AccessLog::start(config)?);
         let warmup = Warmup::new(files.clone(), config, limits);
-        let view = SiteSettings::new(loaded, files, &client_limits)?;
+        let view = SiteSettings::new(loaded, files, &client_limits, has_tls)?;
         let (workers, updates) = WorkerUpdates::new(limits.workers);
         let targets = ReloadTargets {
             limits: client_limits,

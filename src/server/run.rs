@@ -116,7 +116,7 @@ impl Server {
             admin_address.as_ref(),
             watchdog.as_ref().map(|watchdog| watchdog.timeout),
         );
-        let (components, updates) = Components::build(loaded, given, storage, is_successor).await?;
+        let (components, updates) = Components::build(loaded, given, storage, is_successor, has_tls).await?;
         let Components { context, access_log, .. } = &components;
         if has_tls && context.tls.is_none() {
             return Err(io::Error::other(NO_CERTIFICATE));
@@ -231,7 +231,7 @@ impl Server {
         // Offered sockets would stay open.
         self.offer.end();
         let cut = if self.components.context.is_successor && !is_ready {
-            self.workers.abandon()
+            self.workers.abandon().await
         } else {
             service_manager::stopping();
             self.workers.stop(&self.components.context.reloader.current.load().view.config, &mut stops).await
@@ -270,3 +270,133 @@ fn start_admin(address: Option<BoundAddress>, context: &Arc<ServerContext>) -> i
 
 const NO_CERTIFICATE: &str = "an inherited socket is for TLS, and there is no certificate: set PAGECAST_TLS_CERT and \
     PAGECAST_TLS_KEY";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{RegularFiles, load};
+    use crate::lifecycle::UpdateReceiver;
+    use crate::lifecycle::config_reads::tests::hang;
+    use crate::lifecycle::reload::ReloadError;
+    use crate::site::settings::SiteSettings;
+    use crate::sys::system_facts::system_facts;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    /// A ready server with two workers that have not started, and its admin listener.
+    struct Reloadable {
+        components: Components,
+        updates: Vec<UpdateReceiver<SiteSettings>>,
+        admin: Admin,
+        address: String,
+        _root: tempfile::TempDir,
+    }
+
+    impl Reloadable {
+        async fn start() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let variables = [
+                ("PAGECAST_ROOT", root.path().to_str().unwrap()),
+                ("PAGECAST_LISTEN", "127.0.0.1:0"),
+                ("PAGECAST_ADMIN_LISTEN", "127.0.0.1:0"),
+                ("PAGECAST_WORKERS", "2"),
+            ];
+            let variables = variables.map(|(name, value)| (name.into(), value.into())).into();
+            let given = ProcessInputs { variables, facts: system_facts(), ..ProcessInputs::default() };
+            let loaded = load(&given, Vec::new(), &RegularFiles).unwrap();
+            let listeners = Listeners::bind(&loaded.config, &loaded.limits).unwrap();
+            let built = Components::build(&loaded, given, Arc::new(SystemStorage), false, false).await;
+            let (components, updates) = built.unwrap();
+            let url = listeners.admin.as_ref().unwrap().url.clone();
+            let admin = start_admin(listeners.admin, &components.context).unwrap().unwrap();
+            components.context.lifecycle.advance(Phase::Ready);
+            let address = url.strip_prefix("http://").unwrap().to_owned();
+            Self { components, updates, admin, address, _root: root }
+        }
+
+        /// Starts the next worker: from now on it applies updates.
+        fn start_worker(&mut self) {
+            actix_rt::spawn(self.updates.remove(0).apply_with(|_, _| ()));
+        }
+
+        /// Sends `POST /reload` and returns the response.
+        async fn post_reload(&self) -> String {
+            let address = self.address.clone();
+            let asked = move || {
+                let mut stream = TcpStream::connect(address)?;
+                stream.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+                let mut reply = String::new();
+                stream.read_to_string(&mut reply).map(|_| reply)
+            };
+            tokio::task::spawn_blocking(asked).await.unwrap().unwrap()
+        }
+
+        fn reloads(&self) -> (u64, u64) {
+            let counts = self.components.context.reloader.counts.lock();
+            (counts.done, counts.failed)
+        }
+    }
+
+    fn assert_parts(reply: &str, parts: &[&str]) {
+        assert!(parts.iter().all(|part| reply.contains(part)), "{parts:?} in {reply}");
+    }
+
+    #[test]
+    fn a_reload_that_a_worker_does_not_take_is_an_error_and_the_next_one_can_succeed() {
+        System::new().block_on(async {
+            let mut server = Reloadable::start().await;
+            server.start_worker();
+            let reply = server.post_reload().await;
+            let sentence = "The new configuration is not in effect on every worker.";
+            assert_parts(
+                &reply,
+                &[" 500 ", sentence, "worker 2 did not take the new configuration within 5s"],
+            );
+            assert_eq!(server.reloads(), (0, 1));
+            server.start_worker();
+            assert_parts(&server.post_reload().await, &[" 200 ", "nothing has changed"]);
+            assert_eq!(server.reloads(), (1, 1));
+            server.admin.stop();
+        });
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_makes_every_reload_an_error() {
+        System::new().block_on(async {
+            let mut server = Reloadable::start().await;
+            server.start_worker();
+            server.updates.clear();
+            for failed in 1..=2 {
+                let outcome = server.components.context.reloader.reload().await;
+                let Err(ReloadError::Incomplete(failures)) = outcome else { panic!("{outcome:?}") };
+                assert_eq!(failures, ["worker 2 has ended and cannot take the new configuration"]);
+                assert_eq!(server.reloads(), (0, failed));
+            }
+            server.admin.stop();
+        });
+    }
+
+    #[test]
+    fn a_reload_is_refused_at_once_while_an_earlier_read_hangs() {
+        System::new().block_on(async {
+            let mut server = Reloadable::start().await;
+            server.start_worker();
+            server.start_worker();
+            let free = hang(&server.components.context.reloader.reads).await;
+            for failed in 1..=2 {
+                let reply = server.post_reload().await;
+                let sentence = "Nothing has changed: the configuration could not be read.";
+                let cause = "an earlier read of a file of the configuration has not returned yet";
+                assert_parts(&reply, &[" 500 ", sentence, cause]);
+                assert_eq!(server.reloads(), (0, failed));
+            }
+            drop(free);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while server.reloads().0 == 0 {
+                assert!(std::time::Instant::now() < deadline, "still refused");
+                server.post_reload().await;
+            }
+            server.admin.stop();
+        });
+    }
+}

@@ -10,6 +10,7 @@ use actix_rt::Arbiter;
 use actix_rt::task::JoinHandle;
 use futures_util::future::select;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::admin::context::ServerContext;
 use crate::config::{Config, DurationSetting};
@@ -20,6 +21,7 @@ use crate::server::accept::accept;
 use crate::server::app::{CurrentSite, app};
 use crate::server::signals::{Stops, unless_stopped};
 use crate::site::settings::{Site, SiteSettings};
+use crate::sys::own_thread::run_on_own_thread;
 use crate::sys::service_manager::Watchdog;
 
 /// The worker threads.
@@ -29,6 +31,8 @@ pub(super) struct Workers {
     cut: mpsc::UnboundedReceiver<usize>,
     /// The sum of what the workers have reported.
     cut_so_far: usize,
+    /// The number of workers that have reported.
+    reports: usize,
     lifecycle: Lifecycle,
 }
 
@@ -63,7 +67,7 @@ impl Workers {
         for bound in traffic {
             log::info!("{}listening on {}", origin_prefix(bound.origin), bound.url);
         }
-        Ok(Self { arbiters, cut, cut_so_far: 0, lifecycle: context.lifecycle.clone() })
+        Ok(Self { arbiters, cut, cut_so_far: 0, reports: 0, lifecycle: context.lifecycle.clone() })
     }
 
     /// Drains, then closes, then ends the workers. Returns the number of responses that were cut.
@@ -71,8 +75,7 @@ impl Workers {
         self.lifecycle.advance(Phase::Draining);
         log_end("stopping", "serving on", config.stopping.drain_delay);
         let drained = unless_stopped(tokio::time::sleep(config.stopping.drain_delay.get()), stops).await;
-        let timeout = drained.map_or(Duration::ZERO, |()| config.stopping.shutdown_timeout.get());
-        self.end(timeout, stops).await
+        self.end(drained.map(|()| config.stopping.shutdown_timeout.get()), stops).await
     }
 
     /// Leaves new connections to a successor, keeps idle ones for the drain delay, then closes and ends the workers. Returns the
@@ -82,37 +85,57 @@ impl Workers {
         log_end("retiring", "keeping connections", config.stopping.drain_delay);
         let kept = tokio::time::timeout(config.stopping.drain_delay.get(), self.all_finished());
         let _ = unless_stopped(kept, stops).await;
-        self.end(config.stopping.shutdown_timeout.get(), stops).await
+        self.end(Some(config.stopping.shutdown_timeout.get()), stops).await
     }
 
     /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns 0, the responses cut.
-    pub(super) fn abandon(self) -> usize {
+    pub(super) async fn abandon(self) -> usize {
         log::info!("stopping: the predecessor goes on serving");
-        join(self.arbiters);
+        join(self.arbiters).await;
         0
     }
 
-    async fn end(mut self, timeout: Duration, stops: &mut Stops) -> usize {
+    /// Closes the listeners, waits for responses under way, at most for `timeout` (`None`: a second request to stop has come), and
+    /// ends the workers. A worker that is stuck in the kernel is left to the end of the process, and counts as one cut response.
+    async fn end(mut self, timeout: Option<Duration>, stops: &mut Stops) -> usize {
         self.lifecycle.advance(Phase::Closing);
-        let _ = unless_stopped(tokio::time::timeout(timeout, self.all_finished()), stops).await;
+        let finishing = tokio::time::timeout(timeout.unwrap_or_default(), self.all_finished());
+        let is_hurried = unless_stopped(finishing, stops).await.is_none() || timeout.is_none();
         self.lifecycle.advance(Phase::Ended);
-        self.all_finished().await;
-        join(self.arbiters);
-        self.cut_so_far
+        let is_over = !is_hurried && {
+            let reporting = tokio::time::timeout(REPORT_TIMEOUT, self.all_finished());
+            unless_stopped(reporting, stops).await.is_some()
+        };
+        if !is_over {
+            let _ = tokio::time::timeout(THREAD_END_TIMEOUT, self.all_finished()).await;
+        }
+        let silent = if self.cut.is_closed() { 0 } else { self.arbiters.len() - self.reports };
+        join(self.arbiters).await;
+        self.cut_so_far + silent
     }
 
     async fn all_finished(&mut self) {
         while let Some(cut) = self.cut.recv().await {
             self.cut_so_far += cut;
+            self.reports += 1;
         }
     }
 }
 
-fn join(arbiters: Vec<Arbiter>) {
-    for arbiter in arbiters {
+/// Ends the threads, and logs those that do not end within [`THREAD_END_TIMEOUT`]: a call on a file system that hangs can't be
+/// interrupted, and the end of the process does not wait for it.
+async fn join(arbiters: Vec<Arbiter>) {
+    let deadline = Instant::now() + THREAD_END_TIMEOUT;
+    let join = |arbiter: Arbiter| {
         arbiter.stop();
-        if arbiter.join().is_err() {
-            log::error!("a worker panicked");
+        actix_rt::spawn(run_on_own_thread(move || arbiter.join()))
+    };
+    let joining: Vec<_> = arbiters.into_iter().map(join).collect();
+    for (worker, joined) in (1..).zip(joining) {
+        match tokio::time::timeout_at(deadline, joined).await {
+            Ok(Ok(Some(Err(_)))) => log::error!("a worker panicked"),
+            Ok(_) => {}
+            Err(_) => log::error!("worker {worker} does not stop: the process ends without waiting for it"),
         }
     }
 }
@@ -185,5 +208,65 @@ pub(super) fn origin_prefix(origin: SocketOrigin) -> &'static str {
         SocketOrigin::Here => "",
         SocketOrigin::Manager => "inherited: ",
         SocketOrigin::Predecessor => "taken over: ",
+    }
+}
+
+/// How long a stop waits, after the responses were cut, for workers to report them. A worker that is not stuck in the kernel needs
+/// milliseconds.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same after a second request to stop, and for the threads to end.
+const THREAD_END_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_rt::System;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// A worker that has reported two cut responses, and one whose thread is stuck until the sender is dropped.
+    fn workers() -> (Workers, Sender<()>) {
+        let (report, cut) = mpsc::unbounded_channel();
+        let (free, stuck) = channel::<()>();
+        let arbiters = vec![Arbiter::new(), Arbiter::new()];
+        let reporting = report.clone();
+        arbiters[0].spawn(async move {
+            let _ = reporting.send(2);
+        });
+        arbiters[1].spawn_fn(move || {
+            let _ = stuck.recv();
+            drop(report);
+        });
+        (Workers { arbiters, cut, cut_so_far: 0, reports: 0, lifecycle: Lifecycle::new() }, free)
+    }
+
+    #[test]
+    fn a_stuck_worker_does_not_hold_up_the_stop_and_counts_as_cut() {
+        System::new().block_on(async {
+            let (begun, (workers, free)) = (Instant::now(), workers());
+            let (_stop, mut stops) = mpsc::unbounded_channel();
+            assert_eq!(workers.end(Some(Duration::ZERO), &mut stops).await, 3);
+            assert!((REPORT_TIMEOUT..REPORT_TIMEOUT * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+            drop(free);
+        });
+    }
+
+    #[test]
+    fn a_second_request_to_stop_ends_the_wait_for_a_stuck_worker() {
+        System::new().block_on(async {
+            for comes_early in [true, false] {
+                let (begun, (workers, free)) = (Instant::now(), workers());
+                let (stop, mut stops) = mpsc::unbounded_channel();
+                let timeout = (!comes_early).then_some(Duration::ZERO);
+                let ending = workers.end(timeout, &mut stops);
+                let requesting = async {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let _ = stop.send(());
+                };
+                assert_eq!(tokio::join!(ending, requesting).0, 3);
+                assert!(begun.elapsed() < REPORT_TIMEOUT, "{comes_early}: {:?}", begun.elapsed());
+                drop(free);
+            }
+        });
     }
 }

@@ -70,16 +70,13 @@ pub(crate) fn read_permission(settings: &SiteSettings, request: &HttpRequest) ->
     })
 }
 
-/// Keeps the response of a closed path out of caches, and passes the user's name on to the access log.
+/// Keeps the response of a closed path out of caches.
 pub(crate) fn apply_cache_policy(request: &HttpRequest, response: &mut HttpResponse) {
     let Some(auth) = request.extensions_mut().remove::<AuthContext>() else { return };
     if auth.is_denied {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     } else if auth.is_private {
         keep_private(response);
-    }
-    if let Some(identity) = auth.identity() {
-        response.extensions_mut().insert(identity);
     }
 }
 

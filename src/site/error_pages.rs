@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::policy::rules::PathPolicy;
@@ -37,24 +37,19 @@ impl Site {
     }
 
     /// Makes an early response.
-    pub(crate) async fn early_response(
-        &self,
-        early: EarlyResponse,
-        request: &HttpRequest,
-        is_head: bool,
-    ) -> HttpResponse {
+    pub(crate) async fn early_response(&self, early: EarlyResponse, request: &HttpRequest) -> HttpResponse {
         let (page, error, policy, varies) = match early {
             EarlyResponse::Response(response) => return *response,
             EarlyResponse::Error { error, policy, varies } => {
-                (self.error_page(error, &policy, request, is_head).await, error, policy, varies)
+                (self.error_page(error, &policy, request).await, error, policy, varies)
             }
             EarlyResponse::Page(asset, status) => {
                 let policy = Arc::clone(&asset.policy);
-                let page = self.page(&asset, status, &policy, request, is_head).await;
+                let page = self.page(&asset, status, &policy, request).await;
                 (page, HttpError::Fixed(&NOT_FOUND), policy, false)
             }
         };
-        let mut response = page.unwrap_or_else(|| error.respond(is_head, &policy, varies));
+        let mut response = page.unwrap_or_else(|| error.respond(is_head(request), &policy, varies));
         mark_cors(&policy, &mut response);
         response
     }
@@ -65,13 +60,12 @@ impl Site {
         error: HttpError,
         policy: &PathPolicy,
         request: &HttpRequest,
-        is_head: bool,
     ) -> Option<HttpResponse> {
         let asset = self.find_page(error.status()).await?;
         if !read_permission(&self.settings, request)(&asset.path) {
             return None;
         }
-        let mut response = self.page(&asset, error.status(), policy, request, is_head).await?;
+        let mut response = self.page(&asset, error.status(), policy, request).await?;
         if error == HttpError::Fixed(&BUSY) {
             add_lines(&mut response, BUSY.headers);
         }
@@ -84,13 +78,12 @@ impl Site {
         status: StatusCode,
         policy: &PathPolicy,
         request: &HttpRequest,
-        is_head: bool,
     ) -> Option<HttpResponse> {
         let (settings, files) = (&self.settings, &self.settings.files);
         if settings.verifies() && verify(settings, asset).await.is_err() {
             return None;
         }
-        let headers = RequestHeaders::of(request.headers());
+        let (headers, is_head) = (RequestHeaders::of(request.headers()), is_head(request));
         let form = select(files, asset, &headers).await.unwrap_or_else(|_| Arc::clone(asset));
         let handle = if is_head { None } else { open(files, &form, request).await.ok()? };
         let sendfile_from = settings.sendfile_from();
@@ -122,6 +115,10 @@ impl Site {
         self.error_pages.borrow_mut()[index] = Some(found.name);
         found.lookup.into_file()
     }
+}
+
+fn is_head(request: &HttpRequest) -> bool {
+    *request.method() == Method::HEAD
 }
 
 fn index(status: StatusCode) -> Option<usize> {

@@ -48,7 +48,7 @@ impl Site {
             Ok(response) => response,
             Err(early) => match self.early_response_at_once(early, is_head) {
                 Ok(response) => response,
-                Err(early) => Box::pin(self.early_response(early, request, is_head)).await,
+                Err(early) => Box::pin(self.early_response(early, request)).await,
             },
         };
         if let Some(cached) = cached.get().filter(|_| self.settings.logs_requests) {

@@ -21,6 +21,8 @@ pub struct HttpsPolicy {
     clients: Arc<ClientsGroup>,
     /// The header line of `Strict-Transport-Security`.
     transport_security: Option<Arc<str>>,
+    /// A listener is for TLS.
+    has_tls: bool,
     /// Queries rejected since the start.
     pub(crate) suspicious: Arc<SampledCounter>,
 }
@@ -35,12 +37,20 @@ pub(crate) enum Rejection {
 }
 
 impl HttpsPolicy {
-    /// Builds the policy that `config` describes. Rejected queries are counted in `suspicious`.
-    pub(crate) fn new(config: &Config, suspicious: Arc<SampledCounter>) -> Self {
+    /// Builds the policy that `config` describes; `has_tls` if a listener is for TLS.
+    pub(crate) fn new(config: &Config, has_tls: bool) -> Self {
+        Self::build(config, has_tls, Arc::default())
+    }
+
+    /// Builds the policy for another `config`. Listeners and the count stay.
+    pub(crate) fn reconfigured(&self, config: &Config) -> Self {
+        Self::build(config, self.has_tls, Arc::clone(&self.suspicious))
+    }
+
+    fn build(config: &Config, has_tls: bool, suspicious: Arc<SampledCounter>) -> Self {
         let (security, clients) = (Arc::clone(&config.security), Arc::clone(&config.clients));
         let header = security.strict_transport_security.given();
-        // A socket that was inherited may speak TLS without tls_listen, but not without a certificate.
-        if clients.trusted_proxies.is_empty() && config.tls.tls_cert.given().is_none() {
+        if clients.trusted_proxies.is_empty() && !has_tls {
             if security.https_redirect.is_on() {
                 log::warn!(
                     "https_redirect redirects every request: there is no TLS listener and no trusted proxy"
@@ -54,7 +64,7 @@ impl HttpsPolicy {
             }
         }
         let line = header.map(|value| format!("strict-transport-security: {value}\r\n").into());
-        Self { security, clients, transport_security: line, suspicious }
+        Self { security, clients, transport_security: line, has_tls, suspicious }
     }
 
     /// True if [`check`](Self::check) may reject a request.

@@ -98,9 +98,8 @@ pub(crate) async fn authentication(site: &Site, request: ServiceRequest, next: &
     let (request, mut response) = match admitted {
         Ok(()) => next.call(request).await?.into_parts(),
         Err(early) => {
-            let is_head = is_head(&request);
             let (request, _payload) = request.into_parts();
-            let response = site.early_response(early, &request, is_head).await;
+            let response = site.early_response(early, &request).await;
             (request, response)
         }
     };

@@ -56,17 +56,17 @@ pub struct Site {
 }
 
 impl SiteSettings {
-    /// Builds the settings for `files`, with `limits` on clients.
+    /// Builds the settings for `files`, with `limits` on clients; `has_tls` if a listener is for TLS.
     ///
     /// # Errors
     /// If threads cannot be started.
-    pub fn new(loaded: &LoadedConfig, files: Files, limits: &Limits) -> io::Result<Self> {
+    pub fn new(loaded: &LoadedConfig, files: Files, limits: &Limits, has_tls: bool) -> io::Result<Self> {
         let config = Arc::new(loaded.config.clone());
         Ok(Self {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
             logs_requests: request_log::is_written(&config.logging),
-            https_policy: HttpsPolicy::new(&config, Arc::default()),
+            https_policy: HttpsPolicy::new(&config, has_tls),
             authenticator: Authenticator::new(&config, &loaded.access)?,
             limits: limits.clone(),
             directories: DirectoryJobs::new(files.clone(), &config, loaded.limits.directories)?,
@@ -82,7 +82,7 @@ impl SiteSettings {
             redirects: Arc::clone(&loaded.redirects),
             has_access_rules: files.loader.rules.close_anything(),
             logs_requests: request_log::is_written(&config.logging),
-            https_policy: HttpsPolicy::new(&config, Arc::clone(&self.https_policy.suspicious)),
+            https_policy: self.https_policy.reconfigured(&config),
             authenticator: self.authenticator.reconfigured(&config, &loaded.access),
             limits: self.limits.clone(),
             directories: self.directories.reconfigured(files.clone(), &config),

@@ -1,4 +1,4 @@
-//! Compression at the best levels, for content that is encoded once and sent many times.
+//! Compression at high levels, for content that is encoded once and sent many times.
 //!
 //! Output is reproducible: it depends only on the input, not on names, dates, threads or machines.
 
@@ -103,7 +103,7 @@ const BR_QUALITY: i32 = 11;
 const BR_WINDOW_LOG_MIN: i32 = 16;
 /// The largest of RFC 7932.
 const BR_WINDOW_LOG_MAX: i32 = 24;
-/// Higher levels need more memory for deencoding.
+/// Higher levels need more memory for decoding.
 const ZSTD_LEVEL: i32 = 19;
 /// 8 MiB, the largest that decoders must support (RFC 9659).
 pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;

@@ -10,6 +10,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::{Config, LogFormat};
 use crate::telemetry::access_log::escape;
+use crate::telemetry::log_alias::{env_filter, renamed_targets};
 
 /// Starts logging to standard error as `config` describes, panics included. Further servers in one process use the logger of
 /// the first.
@@ -19,7 +20,7 @@ pub(crate) fn start(config: &Config) {
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.current.load().filter());
     }
-    if let Some(renamed) = config.logging.log.renamed_targets() {
+    if let Some(renamed) = renamed_targets(&config.logging.log) {
         log::warn!("PAGECAST_LOG has former names of log targets, which the next release ignores: {renamed}");
     }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
@@ -61,7 +62,7 @@ fn build(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
     // Libraries log their threads and every frame. A filter that names them overrides this.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
-    builder.parse_filters(&config.logging.log.to_env_filter());
+    builder.parse_filters(&env_filter(&config.logging.log));
     if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
     }

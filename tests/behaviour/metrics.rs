@@ -418,6 +418,46 @@ fn the_documentation_names_every_family_and_every_alert() {
 }
 
 #[test]
+fn the_documentation_names_every_key_of_status() {
+    let (site, _files) = secured(hurried());
+    let server = site.serve();
+    let status: Value = serde_json::from_slice(&server.get_admin("/status").body).unwrap();
+    let documented = std::fs::read_to_string(project().join("docs/status.md")).unwrap();
+    let rows: Vec<_> =
+        documented.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).collect();
+    let mut unknown: BTreeSet<_> = rows.iter().flat_map(|(keys, _)| quoted(keys)).collect();
+    let mut missing = Vec::new();
+    for (key, value) in status.as_object().unwrap() {
+        let Some((_, text)) = rows.iter().find(|(keys, _)| quoted(keys).any(|named| named == key)) else {
+            missing.push(key.clone());
+            continue;
+        };
+        unknown.remove(key.as_str());
+        let named: BTreeSet<_> = quoted(text).chain(["now", "limit"]).collect();
+        let nested = keys_below(value).into_iter().filter(|nested| !named.contains(nested));
+        missing.extend(nested.map(|nested| format!("{key}.{nested}")));
+    }
+    assert!(missing.is_empty(), "docs/status.md does not explain {missing:?}");
+    assert!(unknown.is_empty(), "docs/status.md explains what /status does not have: {unknown:?}");
+}
+
+/// The words of a Markdown text that are in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The keys of the objects in `value`.
+fn keys_below(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(object) => {
+            object.iter().flat_map(|(key, value)| [vec![key.as_str()], keys_below(value)].concat()).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(keys_below).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
 #[ignore = "needs promtool: apt-get install prometheus"]
 fn promtool_accepts_metrics_and_rules() {
     let server = hurried().file("long.bin", &pattern(LONG, 1)).serve();

@@ -346,7 +346,7 @@ async fn app(
         access: CredentialFiles::default(),
         file: None,
     };
-    let settings = SiteSettings::new(&loaded, files, &client_limits).unwrap();
+    let settings = SiteSettings::new(&loaded, files, &client_limits, false).unwrap();
     let site = Site::new(settings, Arc::default());
     let app = App::new()
         .route("/panic", web::to(panics))

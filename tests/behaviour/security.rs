@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::client::Client;
 use crate::configured::{NAVIGATES, lines, only, ruled};
+use crate::secured::secured;
 use crate::site::{PATIENCE, Reply, Server, Site};
 
 const POLICY: &str = "default-src 'self'";
@@ -165,6 +166,28 @@ fn transport_security_that_can_never_be_sent_is_warned_of_at_start() {
     assert!(server.log().contains("strict_transport_security is never sent"), "{}", server.log());
     for header in ["", HTTPS] {
         assert_eq!(server.get_with("/a.txt", header).field("strict-transport-security"), None, "{header}");
+    }
+}
+
+#[test]
+fn https_settings_without_a_tls_listener_are_warned_of_though_there_is_a_certificate() {
+    const WARNINGS: [&str; 2] =
+        ["strict_transport_security is never sent", "https_redirect redirects every request"];
+    for (listens, with_certificate) in [(true, true), (false, true), (false, false)] {
+        let (site, _files) = secured(Site::with([("a.txt", b"a")]));
+        let site = if listens { site } else { site.without_env("PAGECAST_TLS_LISTEN") };
+        let site = if with_certificate {
+            site
+        } else {
+            site.without_env("PAGECAST_TLS_CERT").without_env("PAGECAST_TLS_KEY")
+        };
+        let server = site
+            .env("PAGECAST_STRICT_TRANSPORT_SECURITY", "max-age=60")
+            .env("PAGECAST_HTTPS_REDIRECT", "on")
+            .serve();
+        for warning in WARNINGS {
+            assert_eq!(server.log().contains(warning), !listens, "{warning}: {}", server.log());
+        }
     }
 }
 

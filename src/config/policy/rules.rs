@@ -258,7 +258,7 @@ const POLICIES_KNOWN: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PathGlobs;
+    use crate::http::path_glob::PathGlobs;
 
     fn rule(glob: &str, effects: RuleEffects) -> Rule {
         Rule { path: PathGlobs::new(vec![glob.to_owned()]).unwrap(), effects }

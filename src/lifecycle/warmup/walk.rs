@@ -1,9 +1,9 @@
 //! Finds the files of the document root that globs match.
 
-use crate::config::PathGlobs;
 use crate::files::directory::{DirectoryQuery, EntryKind, read};
 use crate::files::recency::FileParts;
 use crate::files::warming::HotFile;
+use crate::http::path_glob::PathGlobs;
 use crate::http::target::SitePath;
 use crate::lifecycle::warmup::warmer::WarmupTarget;
 

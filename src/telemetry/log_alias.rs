@@ -1,5 +1,7 @@
 //! Former names of log targets, which filters can still contain for a release.
 
+use crate::config::LogFilter;
+
 /// Targets as they were named before the modules were moved, without `pagecast::`, and their current names.
 /// A target below one of them keeps its last part.
 const FORMER_TARGETS: &[(&str, &[&str])] = &[
@@ -58,8 +60,38 @@ const FORMER_TARGETS: &[(&str, &[&str])] = &[
 
 const CRATE: &str = "pagecast::";
 
+/// The filter for `env_logger`, with the current names of former targets.
+pub(super) fn env_filter(filter: &LogFilter) -> String {
+    let filter = filter.as_str();
+    let (directives, pattern) = filter.split_at(filter.find('/').unwrap_or(filter.len()));
+    let current: Vec<String> = directives.split(',').flat_map(current_directives).collect();
+    current.join(",") + pattern
+}
+
+/// The former targets that the filter contains, each with its current names. `None` if there are none.
+pub(super) fn renamed_targets(filter: &LogFilter) -> Option<String> {
+    let directives = filter.as_str().split('/').next().unwrap_or_default().split(',');
+    let targets = directives.map(|directive| directive.split('=').next().unwrap_or_default().trim());
+    let renamed: Vec<String> = targets
+        .map(|target| (target, current_targets(target).join(" and ")))
+        .filter(|(_, current)| !current.is_empty())
+        .map(|(target, current)| format!("{target} is now {current}"))
+        .collect();
+    (!renamed.is_empty()).then(|| renamed.join(", "))
+}
+
+fn current_directives(directive: &str) -> Vec<String> {
+    let (target, level) = directive.split_once('=').unwrap_or((directive, ""));
+    let names = current_targets(target.trim());
+    match level.trim() {
+        _ if names.is_empty() => vec![directive.trim().to_owned()],
+        "" => names,
+        level => names.iter().map(|name| format!("{name}={level}")).collect(),
+    }
+}
+
 /// The current names of a former target, with `pagecast::`. Empty if the target was not renamed.
-pub(super) fn current_targets(target: &str) -> Vec<String> {
+fn current_targets(target: &str) -> Vec<String> {
     let Some(path) = target.strip_prefix(CRATE) else { return Vec::new() };
     let rest_below = |former: &str| {
         let rest = path.strip_prefix(former)?;
@@ -73,6 +105,31 @@ pub(super) fn current_targets(target: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn former_targets_are_translated() {
+        for (text, translated, renamed) in [
+            ("info,pagecast::files=debug/open", "info,pagecast::files=debug/open", None),
+            (
+                "info, pagecast::wire=debug/a",
+                "info,pagecast::net=debug/a",
+                Some("pagecast::wire is now pagecast::net"),
+            ),
+            (
+                "pagecast::guard = trace,pagecast::tls",
+                "pagecast::limits=trace,pagecast::auth=trace,pagecast::site::https_policy=trace,pagecast::net::tls",
+                Some(
+                    "pagecast::guard is now pagecast::limits and pagecast::auth and pagecast::site::https_policy, \
+                     pagecast::tls is now pagecast::net::tls",
+                ),
+            ),
+        ] {
+            let filter: LogFilter = text.parse().expect(text);
+            assert_eq!(env_filter(&filter), translated);
+            assert_eq!(renamed_targets(&filter).as_deref(), renamed);
+            assert_eq!(filter.to_string(), text);
+        }
+    }
 
     #[test]
     fn former_targets_have_current_names() {

@@ -42,7 +42,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<SigningKeys, Vec<LineError>> {
+pub(crate) fn parse(text: &str) -> Result<SigningKeys, Vec<LineError>> {
     let entries = lines::read(text, |line, known: &[(String, SigningKey)]| {
         let (id, key) = line
             .split_once(char::is_whitespace)

@@ -1,9 +1,12 @@
-//! Filter of the diagnostics log.
+//! Settings of the logs: the filter of the diagnostics log, the target of the access log.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use log::LevelFilter;
 
-use super::log_alias::current_targets;
-use super::setting::{ValueError, text_value};
+use super::setting::{TomlForms, ValueError, setting_value, text_value};
 
 text_value! {
     /// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then optionally `/TEXT` to search for.
@@ -12,38 +15,6 @@ text_value! {
     LogFilter, as_str: str, "FILTER",
     "off, error, warn, info, debug or trace, or a comma list of TARGET=LEVEL, as in info,pagecast::files=debug",
     check_filter
-}
-
-impl LogFilter {
-    /// The filter for `env_logger`, with the current names of former targets (`log_alias`).
-    pub fn to_env_filter(&self) -> String {
-        let pattern_at = self.0.find('/').unwrap_or(self.0.len());
-        let (directives, pattern) = self.0.split_at(pattern_at);
-        let current: Vec<String> = directives.split(',').flat_map(current_directives).collect();
-        current.join(",") + pattern
-    }
-
-    /// The former targets that the filter contains, each with its current names. `None` if there are none.
-    pub fn renamed_targets(&self) -> Option<String> {
-        let directives = self.0.split('/').next().unwrap_or_default().split(',');
-        let targets = directives.map(|directive| directive.split('=').next().unwrap_or_default().trim());
-        let renamed: Vec<String> = targets
-            .map(|target| (target, current_targets(target).join(" and ")))
-            .filter(|(_, current)| !current.is_empty())
-            .map(|(target, current)| format!("{target} is now {current}"))
-            .collect();
-        (!renamed.is_empty()).then(|| renamed.join(", "))
-    }
-}
-
-fn current_directives(directive: &str) -> Vec<String> {
-    let (target, level) = directive.split_once('=').unwrap_or((directive, ""));
-    let names = current_targets(target.trim());
-    match level.trim() {
-        _ if names.is_empty() => vec![directive.trim().to_owned()],
-        "" => names,
-        level => names.iter().map(|name| format!("{name}={level}")).collect(),
-    }
 }
 
 fn check_filter(text: &str) -> Result<(), ValueError> {
@@ -86,6 +57,43 @@ fn check_word(word: &str) -> Result<(), ValueError> {
     Err(ValueError::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
 }
 
+/// Target of the access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// To standard error, among the diagnostics.
+    Stderr,
+    /// To the end of a file. A relative path starts at the working directory.
+    File(PathBuf),
+}
+
+impl FromStr for LogTarget {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "" => Err(ValueError::EMPTY),
+            _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
+            _ if text.eq_ignore_ascii_case("stderr") => Ok(Self::Stderr),
+            _ if text.contains('\0') => Err(ValueError::new("contains a NUL")),
+            _ => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+setting_value!(LogTarget: "PATH", TomlForms::TEXT, "off, stderr or the path of a file");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,31 +104,6 @@ mod tests {
             ["info", "OFF", "warn,pagecast=debug", "pagecast::wire", "info, pagecast = trace", "debug/open"]
         {
             assert!(text.parse::<LogFilter>().is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn former_targets_are_translated() {
-        for (text, translated, renamed) in [
-            ("info,pagecast::files=debug/open", "info,pagecast::files=debug/open", None),
-            (
-                "info, pagecast::wire=debug/a",
-                "info,pagecast::net=debug/a",
-                Some("pagecast::wire is now pagecast::net"),
-            ),
-            (
-                "pagecast::guard = trace,pagecast::tls",
-                "pagecast::limits=trace,pagecast::auth=trace,pagecast::site::https_policy=trace,pagecast::net::tls",
-                Some(
-                    "pagecast::guard is now pagecast::limits and pagecast::auth and pagecast::site::https_policy, \
-                     pagecast::tls is now pagecast::net::tls",
-                ),
-            ),
-        ] {
-            let filter: LogFilter = text.parse().expect(text);
-            assert_eq!(filter.to_env_filter(), translated);
-            assert_eq!(filter.renamed_targets().as_deref(), renamed);
-            assert_eq!(filter.to_string(), text);
         }
     }
 
@@ -139,5 +122,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<LogFilter>(), Err(ValueError::new(reason)), "{text}");
         }
+    }
+
+    #[test]
+    fn words_and_paths_are_reported_apart() {
+        for (text, expected) in [
+            ("off", LogTarget::Off),
+            ("STDERR", LogTarget::Stderr),
+            ("./off", LogTarget::File("./off".into())),
+            ("/var/log/a.log", LogTarget::File("/var/log/a.log".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert!("".parse::<LogTarget>().is_err());
     }
 }

@@ -1,14 +1,14 @@
-//! Reads the credential files.
+//! Reads the credential files, with the configuration.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::lines::LineError;
-use super::passwords::{self, Passwords};
-use super::signing_keys::{self, SigningKeys};
-use super::tokens::{self, Tokens};
-use crate::config::{Config, ConfigError, ConfigUse, FileReader, OwnPath, Toggle};
+use super::{Config, ConfigError, ConfigUse, FileReader, OwnPath, Toggle};
+use crate::http::credential_files::lines::LineError;
+use crate::http::credential_files::passwords::{self, Passwords};
+use crate::http::credential_files::signing_keys::{self, SigningKeys};
+use crate::http::credential_files::tokens::{self, Tokens};
 
 /// Contents of the credential files. Empty for files that are not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Passwords, Vec<LineError>> {
+pub(crate) fn parse(text: &str) -> Result<Passwords, Vec<LineError>> {
     let entries = lines::read(text, |line, known: &[(Arc<str>, Arc<PasswordHash>)]| {
         let (name, hash) =
             line.split_once(':').ok_or("a line is a name and a hash with a colon between them")?;

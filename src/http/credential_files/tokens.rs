@@ -32,7 +32,7 @@ impl Tokens {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Tokens, Vec<LineError>> {
+pub(crate) fn parse(text: &str) -> Result<Tokens, Vec<LineError>> {
     let entries = lines::read(text, |line, known: &[(Arc<str>, [u8; 32])]| {
         let form = "a line is a name and the hash of a token with a space between them: ci sha256:HEX";
         let (name, hash) = line.split_once(char::is_whitespace).ok_or(form)?;

@@ -1,11 +1,9 @@
 //! Globs over the paths of a site.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
-
-use super::setting::ValueError;
 
 /// One or more globs over site paths, which match a path if one of them does.
 ///
@@ -21,9 +19,9 @@ pub struct PathGlobs {
 
 impl PathGlobs {
     /// Compiles at least one glob. The error continues "the value …".
-    pub fn new(texts: Vec<String>) -> Result<Self, ValueError> {
+    pub fn new(texts: Vec<String>) -> Result<Self, String> {
         if texts.is_empty() {
-            return Err(ValueError::EMPTY);
+            return Err("is empty".to_owned());
         }
         let mut set = GlobSetBuilder::new();
         for text in &texts {
@@ -37,7 +35,7 @@ impl PathGlobs {
                 set.add(glob);
             }
         }
-        let set = set.build().map_err(|error| ValueError::new(format!("is no glob: {}", error.kind())))?;
+        let set = set.build().map_err(|error| format!("is no glob: {}", error.kind()))?;
         Ok(Self { texts: texts.into(), set: Arc::new(set) })
     }
 
@@ -62,16 +60,16 @@ impl PartialEq for PathGlobs {
 impl Eq for PathGlobs {}
 
 /// With commas between them.
-impl fmt::Display for PathGlobs {
+impl Display for PathGlobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.texts.join(", "))
     }
 }
 
 /// The globs over absolute paths that together mean the same as `text`.
-fn anchored(text: &str) -> Result<Vec<String>, ValueError> {
+fn anchored(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
-        return Err(ValueError::EMPTY);
+        return Err("is empty".to_owned());
     }
     if text != "/" && text.ends_with('/') {
         return Err(named(text, format!("ends with a slash: {text}** is all that is in a directory")));
@@ -97,7 +95,7 @@ fn anchored(text: &str) -> Result<Vec<String>, ValueError> {
 }
 
 /// Makes every class match one byte that is not a slash, since globset lets `[!a]` match a slash.
-fn with_closed_classes(text: &str) -> Result<String, ValueError> {
+fn with_closed_classes(text: &str) -> Result<String, String> {
     let mut closed = String::with_capacity(text.len() + 1);
     let mut rest = text.chars();
     while let Some(character) = rest.next() {
@@ -123,7 +121,7 @@ fn with_closed_classes(text: &str) -> Result<String, ValueError> {
     Ok(closed)
 }
 
-fn check_class(text: &str, members: &str, negated: bool) -> Result<(), ValueError> {
+fn check_class(text: &str, members: &str, negated: bool) -> Result<(), String> {
     if !members.is_ascii() {
         return Err(named(text, "has a class of characters that are not ASCII: use {a,b}"));
     }
@@ -140,15 +138,15 @@ fn check_class(text: &str, members: &str, negated: bool) -> Result<(), ValueErro
     Ok(())
 }
 
-fn named(text: &str, reason: impl AsRef<str>) -> ValueError {
-    ValueError::new(format!("has `{}` in it, which {}", text.escape_debug(), reason.as_ref()))
+fn named(text: &str, reason: impl Display) -> String {
+    format!("has `{}` in it, which {reason}", text.escape_debug())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn globs(texts: &[&str]) -> Result<PathGlobs, ValueError> {
+    fn globs(texts: &[&str]) -> Result<PathGlobs, String> {
         PathGlobs::new(texts.iter().map(|&text| text.to_owned()).collect())
     }
 
@@ -225,9 +223,9 @@ mod tests {
             ("[\u{e9}]", "has `[\u{e9}]` in it, which has a class of characters"),
             ("[z-a]", "has `[z-a]` in it, which is no glob: "),
         ] {
-            let refusal = globs(&[glob]).expect_err(glob).to_string();
+            let refusal = globs(&[glob]).expect_err(glob);
             assert!(refusal.starts_with(reason), "{glob}: {refusal}");
         }
-        assert_eq!(globs(&[]).err(), Some(ValueError::EMPTY));
+        assert_eq!(globs(&[]).err(), Some("is empty".to_owned()));
     }
 }

@@ -1,7 +1,6 @@
 //! Difference between a reloaded configuration and the one in effect.
 
-use super::error::shortened;
-use crate::config::settings_table::{Config, SETTINGS, Setting, TakesEffect};
+use crate::config::{Config, SETTINGS, Setting, TakesEffect, shortened};
 
 /// Difference between two configurations.
 #[derive(Debug)]

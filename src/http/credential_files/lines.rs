@@ -1,7 +1,7 @@
 //! Lines of a credential file.
 
 /// Number and reason of an invalid line.
-pub(super) type LineError = (usize, String);
+pub(crate) type LineError = (usize, String);
 
 /// Reads an entry from each line except empty lines and comments, which begin with `#`. `parse` gets the line and the
 /// entries before it. Collects every error.
