@@ -94,6 +94,33 @@ fn no_two_visible_types_have_the_same_name() {
 }
 
 #[test]
+fn every_decision_is_named_from_the_code_that_its_page_and_the_list_name() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    let list = fs::read_to_string(directory.join("README.md")).expect("the list of decisions");
+    let outside = ["build.rs", "Cargo.toml"].map(|name| (name.to_owned(), read_at_the_top(name)));
+    let inside = SOURCES.iter().map(|(name, text)| (format!("src/{name}"), text.clone()));
+    let code: Vec<_> = outside.into_iter().chain(inside).collect();
+    let mut findings = Vec::new();
+    for (page, path) in entries_of(&directory).filter(|(name, _)| name != "README.md") {
+        let text = fs::read_to_string(path).expect("a readable page");
+        let title = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+        let named = code.iter().filter(|(_, text)| text.contains(&format!("docs/decisions/{page}")));
+        let mut files: Vec<_> = named.map(|(name, _)| format!("`{name}`")).collect();
+        files.sort();
+        let line = text.lines().find_map(|line| line.strip_prefix("Code: ")).unwrap_or_default();
+        let mut listed: Vec<_> = line.split(", ").collect();
+        listed.sort_unstable();
+        if listed != files {
+            findings.push(format!("{page}: names {listed:?}, is named from {files:?}"));
+        }
+        if !list.contains(&format!("| [{title}]({page}) | {line} |")) {
+            findings.push(format!("{page}: no such row in the list"));
+        }
+    }
+    assert_none("a page, the list and the code name each other", &findings);
+}
+
+#[test]
 fn files_are_short() {
     assert_none("lines of code in a file", &sizes::check_files(&CRATE));
 }
@@ -123,6 +150,10 @@ fn assert_none(rule: &str, findings: &[String]) {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn read_at_the_top(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a readable file")
 }
 
 /// Reads every `.rs` file below `directory`, whose path below `src/` is `prefix`.

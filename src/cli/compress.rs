@@ -115,7 +115,7 @@ named_enum! {
         /// It is older than its original.
         Older => "older than its original",
         /// It decodes to something else, or does not decode.
-        Other => "not of its original",
+        Other => "does not match its original",
     }
 }
 

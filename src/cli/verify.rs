@@ -123,7 +123,7 @@ impl Check<'_> {
     /// Finds a name that no request can have.
     fn name(&self, path: &SitePath<'_>) -> Option<Finding> {
         if OWN_NAMES.contains(&path.as_bytes()) {
-            let detail = "the server answers this name with its health";
+            let detail = "reserved for health checks";
             return Some(Finding::new(path, Problem::NameTaken, detail));
         }
         // A location is the target and one more slash.
@@ -148,7 +148,7 @@ impl Check<'_> {
             return None;
         };
         if of_sidecar.version.is_older_than(version) {
-            let detail = "older than its original, so that it is not sent";
+            let detail = "older than its original, so it is not sent";
             return Some(Finding::new(&sidecar, Problem::SidecarOlder, detail));
         }
         self.progress.bar.inc_length(version.size);
@@ -157,7 +157,7 @@ impl Check<'_> {
         let (problem, detail) = match compared {
             Ok(Compared::Same) => return None,
             Ok(Compared::DiffersAt(at)) => {
-                let detail = format!("decodes to other bytes than its original's, from byte {at} on");
+                let detail = format!("differs from its original when decoded, from byte {at} on");
                 (Problem::SidecarDiffers, detail)
             }
             Ok(Compared::Corrupt(error)) => {
@@ -263,10 +263,10 @@ fn special(path: &SitePath<'_>) -> Finding {
 /// A name that can't be opened; `is_link` if it is a symbolic link.
 fn unopened(path: &SitePath<'_>, error: Errno, is_link: bool) -> Finding {
     let (problem, detail) = match error {
-        Errno::XDEV if is_link => (Problem::LinkOutside, "leads out of the root"),
-        Errno::LOOP if is_link => (Problem::LinkLoop, "leads round in a circle"),
-        Errno::NOENT | Errno::NOTDIR if is_link => (Problem::LinkDangling, "leads to nothing"),
-        Errno::NAMETOOLONG => (Problem::NameTooLong, "longer than the system opens at once"),
+        Errno::XDEV if is_link => (Problem::LinkOutside, "symbolic link out of the root"),
+        Errno::LOOP if is_link => (Problem::LinkLoop, "symbolic link loop"),
+        Errno::NOENT | Errno::NOTDIR if is_link => (Problem::LinkDangling, "dangling symbolic link"),
+        Errno::NAMETOOLONG => (Problem::NameTooLong, "path too long"),
         error => return unreadable(path, &error.into()),
     };
     Finding::new(path, problem, detail)

@@ -30,7 +30,8 @@ impl Tree {
             .map_err(|error| CommandOutput::failed(format_args!("{}: {error}", path.display())))?;
         // 0 means one for each processor.
         let pool = ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-        let pool = pool.map_err(|error| CommandOutput::failed(format_args!("no threads: {error}")))?;
+        let pool =
+            pool.map_err(|error| CommandOutput::failed(format_args!("cannot start threads: {error}")))?;
         let items = walk(&root, config.site.dotfiles);
         Ok(Self { root, items, pool })
     }

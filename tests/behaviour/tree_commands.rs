@@ -121,7 +121,7 @@ fn an_original_rebuilt_with_a_constant_date_gets_new_sidecars() {
     build("a.txt", &prose(2_000));
     build("b.txt", &prose(2_001));
     let check = compress(&site, &["--check", "--codings=br"]);
-    assert_eq!(stdout(&check).lines().next(), Some("b.txt.br: not of its original"));
+    assert_eq!(stdout(&check).lines().next(), Some("b.txt.br: does not match its original"));
     let output = compress(&site, &["--codings=br"]);
     assert!(stdout(&output).starts_with("2 files, 1 sidecar written, 1 skipped "), "{}", stdout(&output));
     assert_eq!(decoded(&site.path().join("b.txt.br")), prose(2_001));

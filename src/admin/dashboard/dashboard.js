@@ -174,7 +174,7 @@ const TROUBLES = {
   "refused.connections": ["Connections answered 503: all are in use", "max_connections", "bad"],
   "refused.client_connections": ["Connections rejected: too many of one client", "client_connections", "warn"],
   "refused.client_requests": ["Requests answered 429: rate limit of the client", "client_requests", "warn"],
-  "refused.total_requests": ["Requests answered 503: total rate limit", "total_requests", "bad"],
+  "refused.total_requests": ["Requests answered 429: total rate limit", "total_requests", "bad"],
   "refused.client_requests_at_once": ["Requests answered 429: too many concurrent requests of the client", "client_requests_at_once", "warn"],
   "refused.client_directories": ["Listings and archives rejected: share of the client in use", "directories_at_once", "warn"],
   "refused.directories": ["Listings and archives rejected: all in use", "directories_at_once", "warn"],
@@ -182,14 +182,14 @@ const TROUBLES = {
   "refused.suspicious_queries": ["Queries that look like an attack, answered 400", "query_filter", "warn"],
   "refused.head_bytes": ["Request heads too long", "head_bytes, head_fields", "warn"],
   "refused.head_timeout": ["Request heads that timed out", "head_timeout", "info"],
-  "refused.malformed_heads": ["Malformed requests", "answered 400", "info"],
+  "refused.malformed_heads": ["Malformed requests", "answered 400, 417, 501 or 505", "info"],
   "refused.malformed_frames": ["HTTP/2 connections closed: malformed frames", "the log names the clients", "info"],
   "refused.http2_resets": ["HTTP/2 connections closed: too many stream resets", "http2_resets", "warn"],
   "refused.http2_frames": ["HTTP/2 connections closed: flood of empty or control frames", "the log names the clients", "warn"],
   "refused.handshakes": ["Failed TLS handshakes", "see the log", "info"],
-  "refused.logins": ["Rejected links, tokens and passwords", "access in the rules", "warn"],
+  "refused.logins": ["Rejected signed URLs, tokens and passwords", "access in the rules", "warn"],
   "refused.login_attempts": ["Login attempts not checked after too many wrong ones", "login_attempts", "warn"],
-  "refused.password_checks": ["Passwords not checked: too many waiting", "password_checks", "bad"],
+  "refused.password_checks": ["Passwords not checked: no thread became free in time", "password_checks", "bad"],
   "refused.admin_tokens": ["Wrong admin tokens", "admin_token", "warn"],
   "refused.admin_attempts": ["Admin tokens not checked after too many wrong ones", "admin_token", "warn"],
   "refused.admin_pages": ["Requests to the admin port from pages of other sites", "admin_listen", "warn"],
@@ -214,8 +214,8 @@ const TROUBLES = {
   "cut.drained": ["Responses aborted by the shutdown", "shutdown_timeout", "warn"],
 };
 
-const GROUPS = { refused: "Refused", faults: "Fault", closed: "Closed", timeouts: "Timeout", cut: "Cut" };
-const WORDS = { warn: "Look", bad: "Act", info: "Note" };
+const GROUPS = { refused: "Rejected", faults: "Fault", closed: "Closed", timeouts: "Timeout", cut: "Aborted" };
+const WORDS = { warn: "Warning", bad: "Critical", info: "Note" };
 const ORDER = { bad: 0, warn: 1, info: 2 };
 
 function describe({ group, kind }) {
@@ -324,14 +324,13 @@ function showVerdict(snapshot) {
   const rest = issues.length - issues.filter(({ level }) => level === worst).length;
   const quiet = recent && recent.requests > 0 ? "Requests are answered, and no limit is near." : "There are no requests, and no limit is near.";
   setText($("verdict-line"), issues.length === 0 ? quiet : rest > 0 ? `And ${count(rest)} more.` : "Everything else is fine.");
-  const words = { warn: "Warning", bad: "Critical" };
-  list(
+    list(
     $("issues"),
     issues,
     ({ text }) => text.replace(/[\d.,]+/g, "#"),
     () => make("li", {}, make("span", { class: "word" }), make("span"), make("small")),
     (row, issue) => {
-      level(row, issue.level, words[issue.level]);
+      level(row, issue.level, WORDS[issue.level]);
       setText(row.children[1], issue.text);
       setText(row.children[2], issue.why);
       row.children[2].hidden = issue.why === "";
@@ -379,7 +378,7 @@ function showCards({ recent }) {
     .map(({ name, per_second: each }) => ({ name, value: bytes(each) })));
   parts($("trouble-line"), [
     { name: "errors", value: count(failed), tone: failed > 0 ? "bad" : "" },
-    { name: "refused", value: count(refused), tone: refused > 0 ? "warn" : "" },
+    { name: "rejected", value: count(refused), tone: refused > 0 ? "warn" : "" },
   ]);
   for (const [id, quantiles] of [["ttfb", recent?.first_byte], ["took", recent?.duration]]) {
     for (const rank of ["p50", "p90", "p99"]) {

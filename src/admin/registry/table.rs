@@ -79,7 +79,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "requests.ended" => now.totals.exchanges.sum(),
         "requests.errors" => now.totals.errors(),
         "requests.sent_bytes" => now.totals.sent.sum();
-    Counter "pagecast_requests" "Finished requests by outcome.": .. requests(now);
+    Counter "pagecast_requests" "Finished requests, by outcome.": .. requests(now);
     Hidden:
         problem "cut.stalled" => now.totals.of_outcome(ExchangeOutcome::Stalled),
         problem "cut.too_slow" => now.totals.of_outcome(ExchangeOutcome::TooSlow),
@@ -92,7 +92,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Histogram "pagecast_first_byte_duration_seconds"
         "From the last byte of a request's head to the first byte of its response.":
         => &now.totals.first_bytes;
-    Counter "pagecast_sent_bytes" "Bytes handed to the kernel, by path.": .. sent_bytes(now);
+    Counter "pagecast_sent_bytes" "Bytes of responses handed to the kernel, by sending path.": .. sent_bytes(now);
     Gauge "pagecast_transfers" "Responses under way that had to wait for their client or a disk.":
         "requests.long_under_way" => now.server.metrics.transfer_count();
 
@@ -100,7 +100,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_connections" "Open connections.":
         "connections" => now.client_limits.connections.open.load(Relaxed),
             max now.client_limits.connections.max.load(Relaxed);
-    Gauge "pagecast_connections_by_state" "Connections by state.":
+    Gauge "pagecast_connections_by_state" "Open connections, by state.":
         [state = "handshaking"] => now.activities.handshaking,
         [state = "reading"] => now.activities.reading,
         [state = "answering"] => now.activities.answering,
@@ -110,9 +110,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "closed.idle" => now.client_limits.connections.evicted.get();
     Gauge "pagecast_admin_connections" "Open connections to the admin port.":
         "admin_connections" => now.server.connections.taken(), max now.server.connections.max;
-    Gauge "pagecast_admin_watches" "Those of them that subscribe to the dashboard's events.":
+    Gauge "pagecast_admin_watches" "Admin connections subscribed to dashboard events.":
         "admin_watches" => now.server.watches.taken(), max now.server.watches.max;
-    Gauge "pagecast_clients" "Remembered clients.":
+    Gauge "pagecast_clients" "Clients in the client table.":
         "clients" => now.client_limits.clients.len(), max now.config.clients.clients.get();
     Gauge "pagecast_client_connections"
         "Highest number of connections of one client since the start, if they are limited.":
@@ -122,7 +122,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "Highest number of requests of one client under way since the start, if they are limited.":
         => now.client_limits.requests.most_at_once.load(Relaxed),
             max limit_of(&now.config.rates.client_requests_at_once, |max| max.get() as f64);
-    Gauge "pagecast_head_bytes" "Longest request head since the start.":
+    Gauge "pagecast_head_bytes" "Bytes of the longest request head since the start.":
         => &now.totals.longest_head, max now.config.requests.head_bytes.get();
     Counter "pagecast_client_contradictions"
         "Requests whose Forwarded and X-Forwarded-For name different clients.":
@@ -133,12 +133,12 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "http2.connections" => &now.totals.http2.connections;
     Gauge "pagecast_http2_streams" "HTTP/2 requests under way.": "http2.streams" => &now.totals.http2.streams;
     Gauge "pagecast_http2_connection_streams"
-        "Highest number of requests under way on one connection since the start.":
+        "Highest number of requests under way on one HTTP/2 connection since the start.":
         "http2.connection_streams" => &now.totals.http2.streams_max, max now.config.http2.http2_streams.get();
-    Counter "pagecast_http2_resets" "Streams reset by clients, or because of them.":
+    Counter "pagecast_http2_resets" "HTTP/2 streams that clients reset, or that the server reset because of them.":
         "http2.resets" => &now.totals.http2.resets;
     Gauge "pagecast_http2_connection_resets"
-        "Highest number of resets on one connection in about ten seconds since the start.":
+        "Highest number of stream resets on one HTTP/2 connection in about ten seconds since the start.":
         "http2.connection_resets"
             => &now.totals.http2.recent_resets_max, max now.config.http2.http2_resets.get();
 
@@ -186,17 +186,17 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Hidden:
         "refused.admin_tokens" => now.server.auth.wrong_tokens.get(),
         "refused.admin_attempts" => now.server.auth.too_many.get();
-    Gauge "pagecast_requests_per_second_limit" "Allowed requests a second, of each client and of all.":
+    Gauge "pagecast_requests_per_second_limit" "Allowed requests per second: of each client, of all clients.":
         [of = "client"] => limit_of(&now.config.rates.client_requests, per_second),
         [of = "total"] => limit_of(&now.config.rates.total_requests, per_second);
     Gauge "pagecast_sent_bytes_per_second_limit"
-        "Allowed bytes a second: on each connection, to each client, to all.":
+        "Allowed bytes per second: on each connection, to each client, to all clients.":
         [of = "connection"] => limit_of(&now.config.rates.rate_connection, |rate| rate.get() as f64),
         [of = "client"] => limit_of(&now.config.rates.rate_client, |rate| rate.get() as f64),
         [of = "total"] => limit_of(&now.config.rates.rate_total, |rate| rate.get() as f64);
-    Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth rate.":
+    Counter "pagecast_paced_responses" "Responses delayed at least once by a bandwidth limit.":
         "bandwidth.held_back" => now.client_limits.bandwidth.delayed.get();
-    Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total rate.":
+    Gauge "pagecast_bandwidth_waiting" "Connections that wait for their share of the total bandwidth.":
         "bandwidth.waiting" => now.client_limits.bandwidth.total.waiting();
     Gauge "pagecast_timeout_seconds" "Configured timeouts.":
         [wait = "tls_handshake"] => now.config.tls.tls_handshake_timeout.get().as_secs_f64(),
@@ -208,22 +208,22 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         [wait = "handle"] => now.config.open_files.handle_wait.get().as_secs_f64();
 
     // Caches
-    Counter "pagecast_cache_hits" "Look-ups that found a valid entry.": .. caches(now, |cache| cache.hits);
-    Counter "pagecast_cache_misses" "Look-ups that found no entry, or one that was no longer trusted.":
+    Counter "pagecast_cache_hits" "Cache look-ups that found a valid entry.": .. caches(now, |cache| cache.hits);
+    Counter "pagecast_cache_misses" "Cache look-ups that found no entry, or one that was no longer trusted.":
         .. caches(now, |cache| cache.misses);
-    Counter "pagecast_cache_evictions" "Entries evicted for lack of room.":
+    Counter "pagecast_cache_evictions" "Cache entries evicted for lack of room, by cache.":
         .. shared_caches(now, |cache| cache.evictions);
-    Gauge "pagecast_cache_entries" "Entries in the cache.": .. shared_caches(now, |cache| cache.entries);
-    Gauge "pagecast_names" "Remembered names.":
+    Gauge "pagecast_cache_entries" "Cache entries, by cache.": .. shared_caches(now, |cache| cache.entries);
+    Gauge "pagecast_names" "Names in the name cache.":
         "names" => now.server.site.files.shared.names.cache.entry_count(), max now.config.caches.names.get();
-    Gauge "pagecast_digests" "Remembered checksums.":
+    Gauge "pagecast_digests" "Checksums in the cache.":
         "digests"
             => now.server.site.files.loader.tags.digests.counts().entries, max now.config.integrity.digests.get();
     Gauge "pagecast_heap_bytes" "Bytes of small files and encoded variants on the heap.":
         "heap_bytes" => now.server.site.files.shared.assets.heap.weighted_size(), max now.limits.heap_bytes;
     Gauge "pagecast_mapped_bytes" "Bytes of mapped files, in memory or not.":
         "mapped_bytes" => now.server.site.files.shared.assets.mapped_bytes(), max now.limits.cache_bytes;
-    Gauge "pagecast_mappings" "Mapped files.":
+    Gauge "pagecast_mappings" "Files that are mapped into memory.":
         "mappings" => now.server.site.files.shared.assets.mapped.entry_count(), max now.limits.mappings;
     Gauge "pagecast_unmapping_bytes" "Bytes of evicted mappings that wait to be unmapped.":
         "unmapping.bytes" => now.server.site.files.loader.unmapper.waiting_bytes();
@@ -233,9 +233,9 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     // Handles and directories
     Gauge "pagecast_handles" "Open files of the site.":
         "handles" => now.server.site.files.loader.handles.in_use(), max now.limits.handles;
-    Counter "pagecast_handle_waits" "Requests that waited for a handle.":
+    Counter "pagecast_handle_waits" "Requests that waited for a free file handle.":
         "handles.waits" => &now.server.site.files.loader.handles.waits;
-    Counter "pagecast_handle_timeouts" "Requests that got no handle in time.":
+    Counter "pagecast_handle_timeouts" "Requests that got no file handle in time.":
         "handles.timeouts" problem "timeouts.handles" => &now.server.site.files.loader.handles.timeouts;
     Counter "pagecast_handles_opened" "Files opened for sending.":
         => &now.server.site.files.loader.handles.turnover.opened;
@@ -245,10 +245,10 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         "directories" => now.directories(), max now.limits.directories;
 
     // Disk
-    Counter "pagecast_windows" "Windows about to be sent, by residency.":
+    Counter "pagecast_windows" "Windows (256 KiB of a file) about to be sent, by residency in memory.":
         [residency = "resident"] => &now.totals.resident_windows,
         [residency = "cold"] => &now.totals.cold_windows;
-    Histogram "pagecast_populate_duration_seconds" "Duration of cold reads, on their thread.":
+    Histogram "pagecast_populate_duration_seconds" "Duration of cold reads (of pages that are not in memory), on their thread.":
         => now.server.site.files.shared.reads.durations();
     Gauge "pagecast_reads_running" "Cold reads under way, on all devices; the limit is for one device.":
         "reads.running" => now.reads.running;
@@ -259,18 +259,18 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_reads" "Cold reads made.": "reads.made" => now.reads.made;
     Counter "pagecast_reads_shared" "Responses that shared the cold read of another response.":
         "reads.shared" => now.reads.shared;
-    Counter "pagecast_reads_dropped" "Cold reads dropped before their turn, because nobody waited any more.":
+    Counter "pagecast_reads_dropped" "Cold reads dropped before they began, because no response waited for them any more.":
         "reads.dropped" => now.reads.dropped;
     Counter "pagecast_disk_timeouts" "Requests for which the disk did not answer in time.":
         "reads.timeouts" problem "timeouts.disk" => &now.server.site.files.shared.disk_timeouts;
-    Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency.":
+    Counter "pagecast_unanswered_probes" "Windows for which the file system could not report residency in memory.":
         "unanswered_probes" => residency::UNANSWERED.load(Relaxed);
     Counter "pagecast_faults" "Faults of files and disks, by kind.": .. faults(now);
 
     // Background work
-    Counter "pagecast_background_jobs_ended" "Finished checksums and compressions, by result.":
+    Counter "pagecast_background_jobs_ended" "Finished checksum and compression jobs, by result.":
         .. background_results(now);
-    Gauge "pagecast_background_jobs" "Checksums and compressions that wait or run.":
+    Gauge "pagecast_background_jobs" "Checksum and compression jobs that wait or run.":
         [work = "digest"] => now.digesting.under_way, max now.digesting.places,
         [work = "compress"] => now.compressing.under_way, max now.compressing.places;
     Hidden: "background" => now.digesting.under_way + now.compressing.under_way;
@@ -287,11 +287,11 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
         .. certificates(now);
 
     // Access control
-    Counter "pagecast_logins_granted" "Accepted links, tokens and passwords.":
+    Counter "pagecast_logins_granted" "Accepted signed URLs, tokens and passwords.":
         [way = "link"] "access.granted.link" => now.access.counters().granted.link.get(),
         [way = "bearer"] "access.granted.bearer" => now.access.counters().granted.bearer.get(),
         [way = "basic"] "access.granted.basic" => now.access.counters().granted.basic.get();
-    Counter "pagecast_logins_refused" "Refused links, tokens and passwords.":
+    Counter "pagecast_logins_refused" "Refused signed URLs, tokens and passwords.":
         [way = "link"] "access.denied.link" problem "refused.logins"
             => now.access.counters().denied.link.get(),
         [way = "bearer"] "access.denied.bearer" problem "refused.logins"
