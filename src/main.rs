@@ -20,9 +20,6 @@ fn main() -> ExitCode {
 
 fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
     let CommandLine { action, layer, similar_command, errors } = line;
-    if let Action::Print(text) = &action {
-        return ConfigErrors::none_or(errors).map(|()| print(text));
-    }
     let given = ProcessInputs {
         command_line: layer,
         similar_command,
@@ -30,20 +27,19 @@ fn perform(line: CommandLine) -> Result<ExitCode, ConfigErrors> {
         variables: env::vars_os().collect(),
         facts: system_facts(),
     };
-    let loaded = config::load(&given, errors, &SystemFileReader)?;
-    Ok(perform_with(&action, &loaded, given))
-}
-
-fn perform_with(action: &Action, loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
-    match action {
-        Action::Serve => pagecast::server::run::run(loaded, given),
-        Action::ShowConfig => print(&config::show(loaded)),
+    let loaded = match action {
+        Action::Print(_) => ConfigErrors::none_or(errors).map(|()| LoadedConfig::default()),
+        _ => config::load(&given, errors, &SystemFileReader),
+    }?;
+    Ok(match &action {
+        Action::Serve => pagecast::server::run::run(&loaded, given),
+        Action::ShowConfig => print(&config::show(&loaded)),
         Action::Compress(arguments) => report(&cli::compress(&loaded.config, arguments)),
         Action::Verify(arguments) => report(&cli::verify(&loaded.config, arguments)),
         Action::Warm(arguments) => report(&cli::warm(&loaded.config, arguments)),
         Action::Sign(arguments) => report(&cli::sign(&loaded.access.link_keys, arguments)),
         Action::Print(text) => print(text),
-    }
+    })
 }
 
 fn report(output: &CommandOutput) -> ExitCode {

@@ -1,11 +1,10 @@
 //! Lists of values, written with commas between them; in the file also as a list of strings.
 
 use std::fmt::{self, Display};
-use std::mem;
 use std::str::FromStr;
 
+use super::paths::OwnPath;
 use super::setting::{SettingValue, TomlForms, ValueError};
-use crate::config::own_path::OwnPath;
 use crate::http::cors::{AllowedOrigins, OriginPattern};
 use crate::http::host_pattern::HostPattern;
 
@@ -135,31 +134,6 @@ impl OriginList {
     pub fn origins(&self) -> AllowedOrigins {
         if self.0.is_empty() { AllowedOrigins::Any } else { AllowedOrigins::These(self.0.clone()) }
     }
-}
-
-/// Sets the flag of each word of a comma list.
-pub(crate) fn read_flags<const N: usize>(
-    text: &str,
-    mut flags: [(&str, &mut bool); N],
-) -> Result<(), ValueError> {
-    if text.is_empty() {
-        return Err(ValueError::EMPTY);
-    }
-    for word in text.split(',').map(str::trim) {
-        let Some((_, flag)) = flags.iter_mut().find(|(name, _)| *name == word) else {
-            return Err(ValueError::new(format!("contains the unknown word `{}`", word.escape_debug())));
-        };
-        if mem::replace(*flag, true) {
-            return Err(ValueError::new(format!("contains {word} twice")));
-        }
-    }
-    Ok(())
-}
-
-/// Writes the words whose flags are set, with commas between them.
-pub(crate) fn write_flags(f: &mut fmt::Formatter<'_>, flags: &[(&str, bool)]) -> fmt::Result {
-    let words: Vec<&str> = flags.iter().filter_map(|(word, is_set)| is_set.then_some(*word)).collect();
-    f.write_str(&words.join(","))
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::{io, mem};
 
 use super::conflicts::{CHECKS, ConflictCheck, SERVING_CHECKS, conflicts};
-use super::environment::read_environment;
 use super::error::name_at;
 use super::file::{TomlEntry, TomlSource, parse};
+use super::inputs::read_environment;
 use super::nearest::nearest_key;
 use super::rule_reader::RULE;
 use super::rule_table::{ReadRule, read_rules};

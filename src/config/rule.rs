@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    AccessRule, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff, SiteFile,
-    Toggle,
+    AuthMethods, Auto, ByteCount, ConfigHeaderValue, DigestChoice, Disposition, ExtraHeaders, OnOff,
+    SiteFile, Toggle,
 };
 use crate::http::cors::CorsPolicy;
 use crate::http::path_glob::PathGlobs;
@@ -16,6 +16,15 @@ pub struct Rule {
     pub path: PathGlobs,
     /// The settings that it changes.
     pub effects: RuleEffects,
+}
+
+/// Access rule of a path: any one of the methods gives access, to the named users if there are any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Accepted methods, at least one.
+    pub methods: AuthMethods,
+    /// Names that tokens and passwords must belong to. `None`: every name in the files.
+    pub users: Option<Arc<[String]>>,
 }
 
 /// Settings of a path. `None`: not set by any rule.
@@ -61,6 +70,13 @@ pub struct RuleRate {
     pub rate: Toggle<ByteCount>,
     /// The number of the rule: all its paths share one allowance.
     pub rule: usize,
+}
+
+impl AccessRule {
+    /// True if the rule accepts the user `name`.
+    pub fn admits(&self, name: &str) -> bool {
+        self.users.as_ref().is_none_or(|users| users.iter().any(|user| user == name))
+    }
 }
 
 impl RuleEffects {
@@ -174,5 +190,16 @@ mod tests {
         assert_eq!(rates.client, Some(RuleRate { rate: given(2), rule: 2 }));
         assert_eq!(rates.connection, Some(Toggle::Off));
         assert_eq!(effects_of(&rules[..1], b"a").rates, RuleRates::default());
+    }
+
+    #[test]
+    fn users_narrow_who_is_admitted() {
+        let choice = |users: Option<&[&str]>| AccessRule {
+            methods: AuthMethods::default(),
+            users: users.map(|users| users.iter().map(|&user| user.to_owned()).collect()),
+        };
+        assert!(choice(None).admits("anybody"));
+        assert!(choice(Some(&["alice", "bob"])).admits("bob"));
+        assert!(!choice(Some(&["alice", "bob"])).admits("Bob"));
     }
 }

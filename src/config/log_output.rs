@@ -1,8 +1,12 @@
-//! Filter of the diagnostics log.
+//! Settings of the logs: the filter of the diagnostics log, the target of the access log.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use log::LevelFilter;
 
-use super::setting::{ValueError, text_value};
+use super::setting::{TomlForms, ValueError, setting_value, text_value};
 
 text_value! {
     /// An env_logger filter: a comma list of `LEVEL`, `TARGET=LEVEL` or `TARGET`, then optionally `/TEXT` to search for.
@@ -53,6 +57,43 @@ fn check_word(word: &str) -> Result<(), ValueError> {
     Err(ValueError::new(format!("has the unknown level `{word}` ({level}? A target is {word}=trace)")))
 }
 
+/// Target of the access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// To standard error, among the diagnostics.
+    Stderr,
+    /// To the end of a file. A relative path starts at the working directory.
+    File(PathBuf),
+}
+
+impl FromStr for LogTarget {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "" => Err(ValueError::EMPTY),
+            _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
+            _ if text.eq_ignore_ascii_case("stderr") => Ok(Self::Stderr),
+            _ if text.contains('\0') => Err(ValueError::new("contains a NUL")),
+            _ => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+setting_value!(LogTarget: "PATH", TomlForms::TEXT, "off, stderr or the path of a file");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +122,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<LogFilter>(), Err(ValueError::new(reason)), "{text}");
         }
+    }
+
+    #[test]
+    fn words_and_paths_are_reported_apart() {
+        for (text, expected) in [
+            ("off", LogTarget::Off),
+            ("STDERR", LogTarget::Stderr),
+            ("./off", LogTarget::File("./off".into())),
+            ("/var/log/a.log", LogTarget::File("/var/log/a.log".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert!("".parse::<LogTarget>().is_err());
     }
 }
