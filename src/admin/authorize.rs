@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use super::respond::{retry_later, text};
 use crate::config::{Config, Secret};
 use crate::http::authority::host_of;
-use crate::http::client_key::{ClientKey, ClientPrefixes};
+use crate::http::client_key::{ClientKey, ClientPrefixes, peer_name};
 use crate::limits::attempts::FailedAttemptTable;
 use crate::sys::gcra::{Quota, RateClock, SECOND};
 use crate::telemetry::log_throttle::SampledCounter;
@@ -127,8 +127,7 @@ impl AdminAuth {
         };
         let (number, is_logged) = counter.count();
         if is_logged {
-            let peer = request.peer_addr();
-            let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
+            let peer = peer_name(request.peer_addr().map(|peer| peer.ip()));
             log::warn!("admin listener: {what} rejected, number {number}, from {peer}");
         }
     }

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use serde_json::json;
+
+use crate::http::baseline_headers::{TEXT, baseline_headers};
 
 /// Methods that a route accepts. Others are answered with 405.
 #[derive(Clone, Copy)]
@@ -45,15 +47,18 @@ where
 /// Starts a response that no cache may store.
 pub(super) fn uncached(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
-    response.insert_header((CACHE_CONTROL, "no-store")).insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    response.insert_header((CACHE_CONTROL, "no-store"));
+    for header in baseline_headers() {
+        response.insert_header(header);
+    }
     response
 }
 
 pub(super) fn text(status: StatusCode, text: impl Into<String>) -> HttpResponse {
-    uncached(status).content_type("text/plain; charset=utf-8").body(text.into())
+    uncached(status).content_type(TEXT).body(text.into())
 }
 
-/// A refusal that tells the client to come back in `seconds`.
+/// An error with `Retry-After`, in seconds.
 pub(super) fn retry_later(status: StatusCode, sentence: &str, seconds: u64) -> HttpResponse {
     let mut response = text(status, sentence);
     response.headers_mut().insert(RETRY_AFTER, seconds.into());

@@ -60,8 +60,8 @@ impl Asset {
         NEXT_ID.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether loading the same version again could not improve the asset: it is not racy, and its entity-tag is strong.
-    pub(crate) fn is_settled(&self) -> bool {
+    /// True if loading the same version again gives the same asset: it is not racy, and its entity-tag is strong.
+    pub(crate) fn is_final(&self) -> bool {
         !self.is_racy && !self.etag.is_weak()
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::config::Disposition;
 use crate::config::policy::rules::PathPolicy;
+use crate::http::baseline_headers::BASELINE_LINES;
 use crate::http::{cache_control, date::HttpDate, disposition, encoding::Encoding, entity_tag::EntityTag};
 
 /// Rendered headers, in an order that makes the headers of every kind of response one slice of them:
@@ -123,7 +124,7 @@ fn put_validators(block: &mut Vec<u8>, input: &HeaderInput<'_>) {
     if let Some(modified) = input.modified {
         line(block, "last-modified", &modified.to_imf_fixdate());
     }
-    line(block, "x-content-type-options", b"nosniff");
+    block.extend_from_slice(BASELINE_LINES.as_bytes());
     line(block, "etag", input.etag.as_bytes());
 }
 

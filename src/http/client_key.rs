@@ -1,5 +1,6 @@
 //! The identity of a client: its address or network.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A client: all addresses of one network, since a provider gives its customers networks.
@@ -40,15 +41,20 @@ impl ClientKey {
     }
 }
 
-impl std::fmt::Display for ClientKey {
+impl fmt::Display for ClientKey {
     /// The first address of its network.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("unix"),
             Self::V4(bits) => Ipv4Addr::from_bits(*bits).fmt(f),
             Self::V6(bits) => Ipv6Addr::from_bits(*bits).fmt(f),
         }
     }
+}
+
+/// A peer's address, for log messages; `None` is a unix socket.
+pub fn peer_name(peer: Option<impl fmt::Display>) -> String {
+    peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use actix_web::http::header::HeaderMap;
 use arc_swap::ArcSwap;
 
 use crate::config::{ClientsGroup, Config, ProxyProtocol, ResolvedLimits};
-use crate::http::client_key::ClientKey;
+use crate::http::client_key::{ClientKey, peer_name};
 use crate::http::forwarded_for::{Attribution, ClientAddress};
 use crate::limits::bandwidth::Bandwidth;
 use crate::limits::clients::{ClientState, ClientTable, CountedSlot};
@@ -199,7 +199,7 @@ impl Limits {
         if client.attribution == Attribution::Conflicting {
             let (number, is_due) = self.conflicting.count();
             if is_due {
-                let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
+                let peer = peer_name(peer);
                 log::warn!(
                     "Forwarded and X-Forwarded-For name different clients, number {number}, from {peer}: both are \
                      ignored unless client_field names one of them"

@@ -388,10 +388,10 @@ impl Entry {
         if seen < idle(0, 0) || self.is_evicted.load(Ordering::Relaxed) {
             return None;
         }
-        let is_settled = now_ms.saturating_sub(seen / KINDS - 1) >= SETTLED_MS;
+        let is_idle_long = now_ms.saturating_sub(seen / KINDS - 1) >= EVICTION_IDLE_MS;
         let (order, may_go) = match seen % KINDS {
-            SILENT | HANDSHAKING => (EvictionOrder::Silent, is_settled),
-            REGULAR => (EvictionOrder::Idle, is_settled),
+            SILENT | HANDSHAKING => (EvictionOrder::Silent, is_idle_long),
+            REGULAR => (EvictionOrder::Idle, is_idle_long),
             _ => (EvictionOrder::Idle, true),
         };
         may_go.then(|| (order, seen, std::ptr::from_ref(self).addr()))
@@ -425,7 +425,7 @@ const HANDSHAKING: u64 = 3;
 const KINDS: u64 = 4;
 
 /// Idle time before a new connection, or one that sent several requests, may be evicted: its next request may be on its way.
-const SETTLED_MS: u64 = 1000;
+const EVICTION_IDLE_MS: u64 = 1000;
 
 /// Connections run short when at most one in this many is left.
 const SHORT_SHARE: usize = 8;

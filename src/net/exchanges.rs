@@ -59,7 +59,7 @@ impl Exchanges {
     }
 
     /// Ends the exchanges whose response was sent by `now`: everything before the position `sent` was.
-    pub(super) fn settle(&mut self, sent: u64, now: Instant) {
+    pub(super) fn end_sent(&mut self, sent: u64, now: Instant) {
         while let Some(OpenExchange { exchange, start, end }) = &mut self.first {
             if sent > *start {
                 exchange.first_byte.get_or_insert(now);
@@ -74,9 +74,10 @@ impl Exchanges {
         }
     }
 
-    /// Settles, and records that the first response that is left has to wait: it is listed among the transfers.
+    /// Ends the exchanges whose response was sent, and records that the first of the others has to wait: it is listed among
+    /// the transfers.
     pub(super) fn list_waiting(&mut self, queue: &SendQueue, now: Instant) {
-        self.settle(queue.sent(), now);
+        self.end_sent(queue.sent(), now);
         let Some(OpenExchange { exchange, start, end }) = &mut self.first else { return };
         exchange.set_wait(|| now, Some(queue.waits_for()));
         let total = end.map(|end| end.saturating_sub(*start));
@@ -105,7 +106,7 @@ impl Exchanges {
 
     /// Ends all exchanges with the connection: those that are not sent with `outcome`.
     pub(super) fn abort(&mut self, outcome: ExchangeOutcome, sent: u64, now: Instant) {
-        self.settle(sent, now);
+        self.end_sent(sent, now);
         self.end_all(outcome, now);
     }
 
@@ -177,7 +178,7 @@ mod tests {
         let whole = |all: &mut Exchanges, now| {
             all.begin_response(200, 0);
             all.end_response(10);
-            all.settle(10, now);
+            all.end_sent(10, now);
         };
         check(whole, Complete, Successful, 1);
         let aborted_after_it_was_sent = |all: &mut Exchanges, now| {
@@ -191,7 +192,7 @@ mod tests {
             all.end_response(10);
             all.begin_response(503, 0);
             all.end_response(5);
-            all.settle(5, now);
+            all.end_sent(5, now);
         };
         check(withdrawn, Complete, ServerError, 1);
         let pipelined = |all: &mut Exchanges, now| {
@@ -202,7 +203,7 @@ mod tests {
                 all.begin_response(200, start);
                 all.end_response(start + 10);
             }
-            all.settle(30, now);
+            all.end_sent(30, now);
         };
         check(pipelined, Complete, Successful, 3);
     }
@@ -232,10 +233,10 @@ mod tests {
         let after = |seconds| began + Duration::from_secs(seconds);
         let mut exchanges = Exchanges::new(metrics.worker());
         begun(&mut exchanges, began, 0);
-        exchanges.settle(25, after(1));
+        exchanges.end_sent(25, after(1));
         exchanges.begin_response(200, 25);
         exchanges.end_response(100);
-        exchanges.settle(100, after(3));
+        exchanges.end_sent(100, after(3));
         assert_eq!(metrics.totals().first_bytes.nanoseconds.get(), 3_000_000_000);
     }
 
@@ -255,7 +256,7 @@ mod tests {
             let [transfer] = <[_; 1]>::try_from(metrics.transfers()).unwrap();
             assert_eq!((transfer.sent.get(), transfer.total), (sent as u64, Some(1000)));
         }
-        exchanges.settle(1000, now);
+        exchanges.end_sent(1000, now);
         assert!(metrics.transfers().is_empty());
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::tls::session::{RECORD, Session};
+use crate::http::client_key::peer_name;
 use crate::sys::event_loop::register;
 use crate::telemetry::access_log::record::TlsFacts;
 
@@ -168,7 +169,7 @@ impl Socket {
 
     /// The peer, for log messages.
     pub(crate) fn peer_name(&self) -> String {
-        self.peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string())
+        peer_name(self.peer)
     }
 
     /// True if unread bytes have arrived, even if the event loop has not reported them.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::context::ServerContext;
 use crate::admin::listener::Admin;
+use crate::cli::outcome::counted;
 use crate::config::{LoadedConfig, ProcessInputs};
 use crate::files::storage::{Storage, SystemStorage};
 use crate::lifecycle::{
@@ -41,7 +42,7 @@ pub fn run(loaded: &LoadedConfig, given: ProcessInputs) -> ExitCode {
     });
     match exit {
         Ok(ServerExit { cut: 0 }) => return ExitCode::SUCCESS,
-        Ok(ServerExit { cut }) => log::error!("stopped with {} cut", counted(cut, "response")),
+        Ok(ServerExit { cut }) => log::error!("stopped with {} cut", counted(cut as u64, "response")),
         Err(error) => log::error!("{error}"),
     }
     ExitCode::FAILURE
@@ -167,7 +168,7 @@ impl Server {
             self.admin = start_admin(Some(address), &self.components.context)?;
         }
         self.complete_takeover().await?;
-        let (workers, root) = (counted(loaded.limits.workers, "worker"), &loaded.config.site.root);
+        let (workers, root) = (counted(loaded.limits.workers as u64, "worker"), &loaded.config.site.root);
         log::info!("ready: {workers} from {root}");
         service_manager::status(&format!("Serving {root} by {workers}"));
         if let Some(watchdog) = self.watchdog.take() {
@@ -185,9 +186,9 @@ impl Server {
 
     /// Takes over from the predecessor, if there is one, opens the upgrade socket, and reports ready to the service manager.
     async fn complete_takeover(&mut self) -> io::Result<()> {
-        let settled = |path: Option<UpgradePath>| path.map(UpgradePath::settle).transpose();
+        let move_to_path = |path: Option<UpgradePath>| path.map(UpgradePath::move_to_path).transpose();
         let Some(mut predecessor) = self.predecessor.take() else {
-            self.upgrade_socket = settled(self.upgrade_path.take())?;
+            self.upgrade_socket = move_to_path(self.upgrade_path.take())?;
             service_manager::ready();
             return Ok(());
         };
@@ -197,7 +198,7 @@ impl Server {
         }
         service_manager::succeed();
         // There is no way back: the site is served, though no further successor can connect.
-        self.upgrade_socket = settled(self.upgrade_path.take()).unwrap_or_else(|error| {
+        self.upgrade_socket = move_to_path(self.upgrade_path.take()).unwrap_or_else(|error| {
             log::error!("the upgrade socket can't be moved to its path: {error}");
             None
         });
@@ -265,10 +266,6 @@ fn start_admin(address: Option<BoundAddress>, context: &Arc<ServerContext>) -> i
     log::info!("{}admin on {}", origin_prefix(bound.origin), bound.url);
     let listener = bound.listeners.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
     Admin::start(listener, Arc::clone(context)).map(Some)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 const NO_CERTIFICATE: &str = "an inherited socket is for TLS, and there is no certificate: set PAGECAST_TLS_CERT and \

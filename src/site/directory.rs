@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::config::TrailingSlash;
 use crate::config::policy::rules::PathPolicy;
 use crate::http::baseline_headers::BASELINE_LINES;
+use crate::http::cache_control::REVALIDATE;
 use crate::http::canned_response::UNKNOWN_ARCHIVE;
 use crate::http::disposition;
 use crate::http::error::HttpError;
@@ -84,7 +85,7 @@ fn respond(policy: &PathPolicy, body: BoxBody, headers: [(HeaderName, Option<&st
     response.extensions_mut().insert(paced(policy));
     add_lines(&mut response, &policy.lines);
     add_lines(&mut response, BASELINE_LINES);
-    let cache_control = (header::CACHE_CONTROL, Some("no-cache"));
+    let cache_control = (header::CACHE_CONTROL, Some(REVALIDATE));
     for (name, value) in headers.into_iter().chain([cache_control]) {
         if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
             response.headers_mut().insert(name, value);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -14,7 +13,7 @@ use crate::http::target::SitePath;
 use crate::site::access::read_permission;
 use crate::site::cors::mark_cors;
 use crate::site::integrity::verify;
-use crate::site::reply::{ReplyBody, page};
+use crate::site::reply::{ReplyBody, add_lines, page};
 use crate::site::representation::{open, select};
 use crate::site::request_facts::RequestHeaders;
 use crate::site::resolution::EarlyResponse;
@@ -68,7 +67,7 @@ impl Site {
         }
         let mut response = self.page(&asset, error.status(), policy, request).await?;
         if error == HttpError::Fixed(&BUSY) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            add_lines(&mut response, BUSY.headers);
         }
         Some(response)
     }

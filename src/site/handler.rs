@@ -83,7 +83,7 @@ impl Site {
             None if asset.etag.is_weak() => return None,
             None => asset,
             Some(encoding) => {
-                encoded = asset.variants.as_ref()?.cached(encoding).filter(|form| form.is_settled())?;
+                encoded = asset.variants.as_ref()?.cached(encoding).filter(|form| form.is_final())?;
                 &encoded
             }
         };

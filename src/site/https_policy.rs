@@ -7,6 +7,7 @@ use actix_web::{HttpMessage, HttpRequest};
 
 use crate::config::{ClientsGroup, Config, SecurityGroup};
 use crate::http::canned_response::{BAD_QUERY, UNKNOWN_HOST};
+use crate::http::client_key::peer_name;
 use crate::http::error::HttpError;
 use crate::http::forwarded::{https_location, is_https};
 use crate::http::query_filter::is_suspicious;
@@ -86,7 +87,7 @@ impl HttpsPolicy {
             return None;
         }
         if let (number, true) = self.suspicious.count() {
-            let peer = request.peer_addr().map_or("a unix socket".to_owned(), |peer| peer.to_string());
+            let peer = peer_name(request.peer_addr());
             log::warn!("suspicious query rejected: number {number}, from {peer}");
         }
         Some(Rejection::Error(HttpError::Fixed(&BAD_QUERY)))

@@ -13,6 +13,7 @@ use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
 use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
+use crate::http::cache_control::REVALIDATE;
 use crate::http::canned_response::PRECONDITION_FAILED;
 use crate::http::decide::Answer;
 use crate::http::digest::{Algorithm, header_value};
@@ -79,7 +80,7 @@ pub(crate) fn page(
 ) -> HttpResponse {
     let asset = source.asset;
     let mut fields = policy.lines_with(policy.vary_of_error(status, varies));
-    fields.extend_from_slice(format!("cache-control: no-cache\r\n{BASELINE_LINES}").as_bytes());
+    fields.extend_from_slice(format!("cache-control: {REVALIDATE}\r\n{BASELINE_LINES}").as_bytes());
     let (fields, tail) = (Bytes::from(fields), asset.headers.description());
     if is_head || asset.length == 0 {
         return PrerenderedResponse::head(status, fields, tail);
@@ -99,7 +100,7 @@ pub(crate) fn options(policy: &PathPolicy) -> HttpResponse {
 
 /// Makes a short text for one request.
 pub(crate) fn text(policy: &PathPolicy, body: &[u8], is_head: bool) -> HttpResponse {
-    let fields = format!("cache-control: no-cache\r\n{}", text_lines(body.len()));
+    let fields = format!("cache-control: {REVALIDATE}\r\n{}", text_lines(body.len()));
     let block = [&lines_of(policy, &fields), body].concat();
     let body_at = block.len() - body.len();
     text_response(StatusCode::OK, block.into(), body_at, is_head)

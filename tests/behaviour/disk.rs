@@ -50,6 +50,19 @@ fn a_long_response_reads_ahead_of_what_it_sends() {
 }
 
 #[test]
+fn a_stuck_worker_does_not_hold_up_the_stop() {
+    let (server, disk) = cold(Site::new().file("x", &pattern(LENGTH, 1)).env("PAGECAST_WORKERS", "2"));
+    disk.inject(When::every(Call::Sendfile), InjectedFault::Hang);
+    let _stream = server.ask_from(1, "/x");
+    assert!(disk.wait_until_hanging(1, PATIENCE));
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    assert_eq!(disk.hanging(), 1, "the worker is still stuck");
+    disk.heal();
+}
+
+#[test]
 fn a_stuck_worker_holds_up_no_reload_and_takes_the_newest_configuration_afterwards() {
     let place = tempfile::tempdir().unwrap();
     let admin = place.path().join("admin");

@@ -54,7 +54,7 @@ impl UpgradePath {
     }
 
     /// Moves the socket to its path in one step: at no moment is the path empty.
-    pub(crate) fn settle(self) -> io::Result<UpgradeSocket> {
+    pub(crate) fn move_to_path(self) -> io::Result<UpgradeSocket> {
         let Self { path, temporary, owned, listener } = self;
         std::fs::rename(&temporary, &path)?;
         owned.leave();
@@ -114,11 +114,11 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let prepared = UpgradePath::prepare(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_err(), "it is still what was left behind");
-        let socket = prepared.settle().unwrap();
+        let socket = prepared.move_to_path().unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
         assert!(UpgradePath::prepare(&path, None).is_err(), "another process listens there");
-        let next = UpgradePath::prepare(&path, Some(&path)).unwrap().settle().unwrap();
+        let next = UpgradePath::prepare(&path, Some(&path)).unwrap().move_to_path().unwrap();
         drop(socket);
         assert!(UnixStream::connect(&path).is_ok(), "the path is the successor's");
         drop(next);

@@ -10,6 +10,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::{HotFileRecords, parse, render};
+use crate::config::{FileReader, SystemFileReader};
 use crate::files::warming::HotFile;
 use crate::sys::temp_file::{TempFile, is_temporary, remove_leftover};
 
@@ -38,7 +39,7 @@ impl StateDirectory {
             let message = format!("the state directory {} can't be written to: {error}", path.display());
             io::Error::new(error.kind(), message)
         })?;
-        if is_inside(path, root) {
+        if SystemFileReader.is_within(path, root) {
             return Err(io::Error::other(format!(
                 "the state directory {} lies in the root {}, from which it would be served",
                 path.display(),
@@ -94,12 +95,6 @@ impl StateDirectory {
             let _ = remove_leftover(self.directory.as_fd(), entry.file_name().to_bytes());
         }
     }
-}
-
-/// Whether `path` lies in `root`; false if one of them can't be resolved, which is reported elsewhere.
-fn is_inside(path: &Path, root: &Path) -> bool {
-    let inside = path.canonicalize().and_then(|path| Ok(path.starts_with(root.canonicalize()?)));
-    inside.unwrap_or(false)
 }
 
 const FILE: &str = "hot-files";

@@ -9,6 +9,7 @@ use crate::net::{
     Deadline, Exchanges, NewConnection, ReceiveRate, Scanner, SendQueue, Socket, StallTimer, WorkerContext,
     WorkerRegistration,
 };
+use crate::telemetry::metrics::exchange::ExchangeOutcome;
 
 /// The state of one connection.
 pub(super) struct Http1Connection {
@@ -77,6 +78,13 @@ impl Http1Connection {
             if self.input.is_empty() { connections.idle_timeout } else { connections.head_timeout }
         };
         self.deadline.set(self.now, timeout.get());
+    }
+
+    /// Ends all exchanges under way with `outcome`.
+    pub(super) fn abort(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
+        self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
+        self.exchanges.abort(outcome, self.queue.sent(), Instant::now());
+        end
     }
 
     /// The peer, and the client that it speaks for, for log messages.

@@ -23,7 +23,7 @@ impl Http1Connection {
         let now = self.now;
         self.exchanges.set_wait(|| now, None);
         self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
-        self.exchanges.settle(self.queue.sent(), now);
+        self.exchanges.end_sent(self.queue.sent(), now);
         self.restart_idle_timeout();
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::limits::bandwidth::ResponsePace;
 use crate::limits::client_limits::ClientConnectionPermit;
 use crate::net::http2::{self, PREFACE};
 use crate::net::{AppService, Framing, Linger, NewConnection, SendError, Worker, canned, request_log};
-use crate::telemetry::metrics::exchange::{Exchange, ExchangeOutcome};
+use crate::telemetry::metrics::exchange::Exchange;
 
 /// Serves a connection until it ends, from its first request on. Never fails: whatever happens ends the connection and
 /// is logged.
@@ -93,13 +93,6 @@ impl Http1Connection {
             }
             _ => self.abort(error.outcome(), ConnectionEnd::Abort),
         }
-    }
-
-    /// Ends all exchanges under way with `outcome`.
-    pub(super) fn abort(&mut self, outcome: ExchangeOutcome, end: ConnectionEnd) -> ConnectionEnd {
-        self.exchanges.add_cold_bytes(self.queue.cursor.take_cold_bytes());
-        self.exchanges.abort(outcome, self.queue.sent(), Instant::now());
-        end
     }
 
     fn log_abort(&mut self, error: &SendError) {

@@ -34,7 +34,7 @@ pub(super) struct Http2Connection {
     counted: CountedConnection,
     streams: FuturesUnordered<LocalBoxFuture<'static, OpenStream>>,
     /// Exchanges whose response is being sent.
-    pub(super) settling: VecDeque<OpenStream>,
+    pub(super) sending: VecDeque<OpenStream>,
     /// Bytes of frames written that are no content, as far as counted.
     overhead: u64,
     pub(super) deadline: Deadline,
@@ -82,7 +82,7 @@ impl Http2Connection {
             shared: Rc::new(shared),
             registration,
             streams: FuturesUnordered::new(),
-            settling: VecDeque::new(),
+            sending: VecDeque::new(),
             overhead: 0,
             checked: now,
             idle_since: Some(now),
@@ -93,13 +93,14 @@ impl Http2Connection {
         }
     }
 
-    /// Reads what has arrived, lets responses go on and sends all there is to send at once.
+    /// Reads what has arrived, lets responses go on and sends all there is to send at once. Returns how the connection
+    /// ends, or `None` if it goes on.
     pub(super) fn poll<S: AppService>(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Rc<Worker<S>>,
         wakeups: &ConnectionWaker,
-    ) -> Poll<Http2End> {
+    ) -> Option<Http2End> {
         self.leave_if_retiring();
         self.shared.io.borrow_mut().allowance = READ_PER_POLL;
         let before = self.shared.io.borrow().sent();
@@ -107,10 +108,10 @@ impl Http2Connection {
         let mut is_full = false;
         for _ in 0..ROUNDS_MAX {
             if let Some(end) = self.poll_frames(cx, worker, wakeups) {
-                return Poll::Ready(end);
+                return Some(end);
             }
             while let Poll::Ready(Some(open)) = self.streams.poll_next_unpin(cx) {
-                self.settling.push_back(open);
+                self.sending.push_back(open);
             }
             if wakeups.was_woken() {
                 continue;
@@ -118,7 +119,7 @@ impl Http2Connection {
             let mut io = self.shared.io.borrow_mut();
             is_full = match io.poll_send(cx) {
                 Poll::Ready(Ok(())) => false,
-                Poll::Ready(Err(_)) => return Poll::Ready(Http2End::Gone),
+                Poll::Ready(Err(_)) => return Some(Http2End::Gone),
                 Poll::Pending => true,
             };
             if std::mem::take(&mut io.is_blocked) && !is_full {
@@ -131,11 +132,11 @@ impl Http2Connection {
             // Lets the tasks of other connections run.
             cx.waker().wake_by_ref();
         }
-        self.settle();
+        self.end_sent();
         self.report_state();
         let sent = self.shared.io.borrow().sent() - before;
         self.note_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
-        self.poll_deadline(cx)
+        None
     }
 
     /// Reads frames, begins streams and writes frames, until none of that can be done at once.
@@ -190,18 +191,18 @@ impl Http2Connection {
         let mut stream: LocalBoxFuture<'static, OpenStream> =
             Box::pin(async move { stream::serve(&worker.app, shared, incoming).await });
         match stream.as_mut().poll(cx) {
-            Poll::Ready(open) => self.settling.push_back(open),
+            Poll::Ready(open) => self.sending.push_back(open),
             Poll::Pending => self.streams.push(stream),
         }
     }
 
     /// Ends the exchanges whose responses were sent.
-    fn settle(&mut self) {
+    fn end_sent(&mut self) {
         let (pushed, sent) = {
             let io = self.shared.io.borrow();
             (io.pushed, io.sent())
         };
-        self.settling.retain_mut(|open| !open.settle(sent, pushed));
+        self.sending.retain_mut(|open| !open.end_if_sent(sent, pushed));
         let overhead = pushed.saturating_sub(self.shared.meter.taken.get());
         let more = overhead.saturating_sub(self.overhead);
         self.overhead = overhead.max(self.overhead);
@@ -211,7 +212,7 @@ impl Http2Connection {
     fn report_state(&mut self) {
         let io = self.shared.io.borrow();
         self.counted.update(ConnectionState {
-            streams: (self.streams.len() + self.settling.len()) as u64,
+            streams: (self.streams.len() + self.sending.len()) as u64,
             resets: io.flood_guard.resets_seen,
             recent_resets: io.flood_guard.recent_resets(io.now),
         });
@@ -240,7 +241,7 @@ impl Http2Connection {
 
     /// True if a stream is open or its response is being sent.
     pub(super) fn is_busy(&self) -> bool {
-        !self.streams.is_empty() || !self.settling.is_empty()
+        !self.streams.is_empty() || !self.sending.is_empty()
     }
 
     /// Sends a first GOAWAY if the worker retires: streams that are open are finished.

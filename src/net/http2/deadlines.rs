@@ -125,7 +125,7 @@ impl Http2Connection {
 
     /// True if frames hold data for which there was a window when they got it: the client has taken that window back.
     fn is_blocked(&self, now: Instant, stall_timeout: Duration) -> bool {
-        let oldest = self.settling.front().map(|open| open.exchange.began);
+        let oldest = self.sending.front().map(|open| open.exchange.began);
         self.shared.io.borrow().is_empty()
             && oldest.is_some_and(|began| now.duration_since(began) >= stall_timeout)
     }

@@ -89,7 +89,7 @@ impl FloodGuard {
                 }
                 self.payload -= taken;
                 at += taken;
-                self.settle();
+                self.record_complete_frame();
                 continue;
             }
             let taken = left.len().min(FRAME_HEADER - self.known);
@@ -101,7 +101,7 @@ impl FloodGuard {
                 if let Err(error) = self.begin_frame(now) {
                     return (at, Some(error));
                 }
-                self.settle();
+                self.record_complete_frame();
             }
             at += taken;
         }
@@ -176,8 +176,8 @@ impl FloodGuard {
         self.control_frames.take_one(now, CONTROL_FRAMES_ALLOWED).map_err(|_| ConnectionError::FRAMES)
     }
 
-    /// Notes whether the frame and its header block are complete.
-    fn settle(&mut self) {
+    /// Clears `incomplete_since` if the frame and its header block are complete.
+    fn record_complete_frame(&mut self) {
         let is_body = self.header[3] == DATA;
         if (self.payload == 0 || is_body) && !self.is_in_block {
             self.incomplete_since = None;

@@ -91,9 +91,9 @@ impl OpenStream {
         }
     }
 
-    /// Returns true if the exchange has ended. Everything before the position `sent` was sent, and the next write begins
-    /// at `pushed`.
-    pub(super) fn settle(&mut self, sent: u64, pushed: u64) -> bool {
+    /// Ends the exchange if its response was sent or lost; returns true if it has ended. Everything before the position
+    /// `sent` was sent, and the next write begins at `pushed`.
+    pub(super) fn end_if_sent(&mut self, sent: u64, pushed: u64) -> bool {
         if self.outcome.is_none() && self.meter.is_lost.get() {
             self.outcome = Some(ExchangeOutcome::ClientGone);
         }

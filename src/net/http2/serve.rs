@@ -48,7 +48,11 @@ pub(in crate::net) async fn serve<S: AppService>(worker: Rc<Worker<S>>, connecti
     let waker = Waker::from(Arc::clone(&wakeups));
     let end = poll_fn(|cx| {
         wakeups.begin_poll(cx);
-        let end = connection.poll(&mut Context::from_waker(&waker), &worker, &wakeups);
+        let cx = &mut Context::from_waker(&waker);
+        let end = match connection.poll(cx, &worker, &wakeups) {
+            Some(end) => Poll::Ready(end),
+            None => connection.poll_deadline(cx),
+        };
         wakeups.end_poll();
         end
     })

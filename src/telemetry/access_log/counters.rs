@@ -1,15 +1,15 @@
 //! Counters of access-log lines, and diagnostics about lines that were lost.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::target::WriteResult;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::counter::Counter;
 
 /// Lines since the start. Lost lines are reported when the loss begins, then once a minute.
-#[derive(Default)]
 pub(crate) struct LineCounters {
     /// Lines written.
     pub(crate) written: Counter,
@@ -18,18 +18,23 @@ pub(crate) struct LineCounters {
     /// Lines that could not be written.
     pub(crate) failed: Counter,
     last_error: Mutex<Option<io::Error>>,
-    reported: Mutex<ReportedLosses>,
-}
-
-/// Lost lines that are already in the diagnostics log, and when the last of them were reported.
-#[derive(Clone, Copy, Default)]
-struct ReportedLosses {
-    dropped: u64,
-    failed: u64,
-    at: Option<Instant>,
+    /// Dropped and failed lines that are already in the diagnostics log.
+    reported: Mutex<(u64, u64)>,
+    log_throttle: LogThrottle,
 }
 
 impl LineCounters {
+    pub(super) fn new() -> Self {
+        Self {
+            written: Counter::default(),
+            dropped: Counter::default(),
+            failed: Counter::default(),
+            last_error: Mutex::default(),
+            reported: Mutex::default(),
+            log_throttle: LogThrottle::per_minute(1),
+        }
+    }
+
     pub(super) fn count_written(&self, result: WriteResult) {
         self.written.add_shared(result.lines);
         if let Some((failed, error)) = result.failed {
@@ -54,26 +59,24 @@ impl LineCounters {
     /// Returns the dropped and the failed lines since the last report. `None` if nothing is to be reported.
     fn unreported_losses(&self, now: Option<Instant>) -> Option<(u64, u64)> {
         let mut reported = self.reported.lock();
-        let (dropped, failed, at) = (self.dropped.get(), self.failed.get(), reported.at);
-        let lost = (dropped - reported.dropped, failed - reported.failed);
-        let since = now.zip(at).map(|(now, at)| now.saturating_duration_since(at));
-        if lost == (0, 0) || since.is_some_and(|since| since < REPORT_EVERY) {
+        let (dropped, failed) = (self.dropped.get(), self.failed.get());
+        let lost = (dropped - reported.0, failed - reported.1);
+        if lost == (0, 0) || now.is_some_and(|now| !self.log_throttle.admits((), now)) {
             return None;
         }
-        *reported = ReportedLosses { dropped, failed, at: now.or(at) };
+        *reported = (dropped, failed);
         Some(lost)
     }
 }
 
-const REPORT_EVERY: Duration = Duration::from_secs(60);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn losses_are_reported_when_they_begin_and_once_a_minute_with_their_number() {
-        let counters = LineCounters::default();
+        let counters = LineCounters::new();
         let start = Instant::now();
         let after = |seconds| Some(start + Duration::from_secs(seconds));
         for (now, dropped, failed, expected) in [

@@ -47,7 +47,7 @@ impl AccessLog {
             capacity,
             sampling,
             queue: OnceLock::new(),
-            counters: LineCounters::default(),
+            counters: LineCounters::new(),
             commands: Mutex::default(),
             is_asleep: AtomicBool::new(false),
             finish_by: OnceLock::new(),

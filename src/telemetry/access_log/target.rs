@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::LogTarget;
+use crate::config::{FileReader, LogTarget, SystemFileReader};
 
 /// An open target of the log.
 #[derive(Debug)]
@@ -189,13 +189,12 @@ fn wait_until_writable(fd: BorrowedFd<'_>, may_wait: &impl Fn() -> bool) -> io::
 
 /// True if the directory of `path`, or the file itself if it exists, is inside `root`.
 fn is_inside(path: &Path, root: &Path) -> bool {
-    let Ok(root) = root.canonicalize() else { return false };
     let directory = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => path,
     };
-    [path, directory].iter().any(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&root)))
+    [path, directory].iter().any(|path| SystemFileReader.is_within(path, root))
 }
 
 /// Bytes that a pipe accepts atomically (`PIPE_BUF`), and always has space for when it is writable.

@@ -73,7 +73,7 @@ impl Drop for ListedTransfer {
     }
 }
 
-/// Selection of the slowest transfers, the slowest first. Transfers younger than [`SETTLED`] come last.
+/// Selection of the slowest transfers, the slowest first. Transfers younger than [`RATE_MIN_AGE`] come last.
 pub(super) struct SlowestTransfers {
     pub(super) now: Instant,
     pub(super) found: BTreeMap<(bool, u64, Reverse<Duration>, usize), Arc<Transfer>>,
@@ -85,7 +85,7 @@ impl SlowestTransfers {
         let rate = u128::from(transfer.sent.get()) * 1000 / age.as_millis().max(1);
         let rate = rate.try_into().unwrap_or(u64::MAX);
         // The address makes a difference between equal ones.
-        let rank = (age < SETTLED, rate, Reverse(age), Arc::as_ptr(transfer).addr());
+        let rank = (age < RATE_MIN_AGE, rate, Reverse(age), Arc::as_ptr(transfer).addr());
         if self.found.len() < TRANSFERS_SHOWN
             || self.found.last_key_value().is_some_and(|(last, _)| rank < *last)
         {
@@ -101,7 +101,7 @@ impl SlowestTransfers {
 const TRANSFERS_SHOWN: usize = 100;
 
 /// Minimum age at which the rate of a transfer is meaningful.
-const SETTLED: Duration = Duration::from_secs(1);
+const RATE_MIN_AGE: Duration = Duration::from_secs(1);
 
 /// Entries read under one lock.
 const CHUNK: usize = 256;
