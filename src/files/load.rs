@@ -392,7 +392,8 @@ fn read_whole(
         let read = storage.read_full(file, &mut bytes, 0)?;
         let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
-        let is_unlinked = after.hard_links == 0 && FileStat { hard_links: u64::MAX, ..stat }.has_same_bytes(&after);
+        let is_unlinked =
+            after.hard_links == 0 && FileStat { hard_links: u64::MAX, ..stat }.has_same_bytes(&after);
         if (after.version == stat.version || is_unlinked) && read == bytes.len() {
             return Ok(Some((stat.version, bytes)));
         }

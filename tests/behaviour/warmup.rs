@@ -59,8 +59,12 @@ fn files_that_were_not_used_again_rank_behind_those_that_were() {
     let mut server = directories.site().serve();
     assert_eq!(server.get("/c").text(), "c");
     stop(&mut server);
-    let paths: Vec<_> =
-        directories.read_state().lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let paths: Vec<_> = directories
+        .read_state()
+        .lines()
+        .skip(1)
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
     assert_eq!(paths, ["/c", "/a", "/b"]);
 }
 
