@@ -219,7 +219,7 @@ impl AuthFailure {
     }
 }
 
-/// What a client without the token is asked for (RFC 9110 §11.6.1).
+/// Values of `WWW-Authenticate` for a client without the token (RFC 9110 §11.6.1).
 const CHALLENGES: [&str; 2] =
     ["Basic realm=\"pagecast admin\", charset=\"UTF-8\"", "Bearer realm=\"pagecast admin\""];
 

@@ -29,5 +29,5 @@ pub(crate) struct ServerContext {
     /// Slots for connections to the admin listener. Half of them may receive events for a dashboard; the others stay free for
     /// requests, above all health checks.
     pub(crate) connections: AdminSlots,
-    pub(crate) watches: AdminSlots,
+    pub(crate) subscribers: AdminSlots,
 }

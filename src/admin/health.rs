@@ -15,7 +15,7 @@ use crate::files::Files;
 use crate::lifecycle::phase::{Lifecycle, Phase};
 use crate::lifecycle::warmup::progress::WarmupCounts;
 
-/// What readiness depends on.
+/// State that the health checks read: the phase, the files, and the progress of the warm-up.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,

@@ -91,7 +91,7 @@ async fn serve(
     actix_rt::spawn(async move { finder.find_busy_files().await });
     accept_until_closing(&service, queue, &context.connections, &lifecycle).await;
     lifecycle.reached(Phase::Ended).await;
-    let _ = tokio::time::timeout(STREAMS_END_WITHIN, context.watches.all_free()).await;
+    let _ = tokio::time::timeout(STREAMS_END_WITHIN, context.subscribers.all_free()).await;
 }
 
 /// Builds the App: `address` is that of the listener, `None` for a unix socket.

@@ -87,7 +87,7 @@ impl Sampler {
 
     /// Adds a subscriber. `None` if there are too many.
     pub(crate) fn subscribe(&self) -> Option<Subscriber> {
-        let slot = self.server.watches.take()?;
+        let slot = self.server.subscribers.take()?;
         let mut snapshots = self.snapshots.subscribe();
         snapshots.mark_unchanged();
         let points = &self.history.borrow().points;

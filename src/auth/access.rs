@@ -37,7 +37,7 @@ struct Inner {
     shared: Arc<SharedAuthState>,
 }
 
-/// What outlives a reload.
+/// State that a reload keeps: counters, and threads for password checks.
 struct SharedAuthState {
     clock: RateClock,
     checks: PasswordChecks,
@@ -55,7 +55,7 @@ pub(crate) struct AccessRequest<'a> {
 }
 
 impl Authenticator {
-    /// Decides by `files` and the settings of `config`.
+    /// Creates an authenticator with the credentials of `files` and the settings of `config`.
     ///
     /// # Errors
     /// If no thread for password checks can be started.
@@ -66,7 +66,7 @@ impl Authenticator {
         Ok(Self::with(config, files, Arc::new(shared)))
     }
 
-    /// Decides by other files or settings. Counts and threads are kept; every password is checked again.
+    /// The same authenticator with other credentials or settings. Counts and threads are kept; every password is checked again.
     #[must_use]
     pub(crate) fn reconfigured(&self, config: &Config, files: &CredentialFiles) -> Self {
         Self::with(config, files, Arc::clone(&self.inner.shared))
@@ -90,8 +90,8 @@ impl Authenticator {
         Self { inner: Arc::new(inner) }
     }
 
-    /// True if it decides by these files.
-    pub(crate) fn is_by(&self, files: &CredentialFiles) -> bool {
+    /// True if its credentials are those of `files`.
+    pub(crate) fn uses(&self, files: &CredentialFiles) -> bool {
         self.inner.files == *files
     }
 

@@ -1,11 +1,11 @@
-//! What authentication found out about a request, in the request's extensions.
+//! Result of authentication, in the extensions of the request.
 
 use std::sync::Arc;
 
 use crate::config::AccessRule;
 use crate::http::target::SitePath;
 
-/// What was found out while a request is answered.
+/// Result of authentication for one request: empty until a closed path is checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuthContext {
     /// A closed path was checked: no shared cache may keep the response.
@@ -55,7 +55,7 @@ mod tests {
         let path = |text: &'static str| SitePath::parse(text.as_bytes()).unwrap().path;
         let link = Grant::SignedUrl { paths: [path("/d"), path("/d/index.html")] };
         let (bearer, basic) = (Grant::Bearer("alice".into()), Grant::Basic("alice".into()));
-        for (grant, ways, users, at, expected) in [
+        for (grant, methods, users, at, expected) in [
             (&link, "link", None, "/d", true),
             (&link, "link,basic", None, "/d/index.html", true),
             (&link, "link", None, "/d/other", false),
@@ -68,9 +68,9 @@ mod tests {
             (&basic, "public", None, "/x", true),
         ] {
             let users = users.map(|user: &str| Arc::from([user.to_owned()].as_slice()));
-            let rule = AccessRule { methods: ways.parse().unwrap(), users };
-            let visit = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
-            assert_eq!(visit.opens(&rule, &path(at)), expected, "{grant:?} {rule:?} {at}");
+            let rule = AccessRule { methods: methods.parse().unwrap(), users };
+            let context = AuthContext { grants: vec![grant.clone()], ..AuthContext::default() };
+            assert_eq!(context.opens(&rule, &path(at)), expected, "{grant:?} {rule:?} {at}");
         }
     }
 }

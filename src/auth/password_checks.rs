@@ -25,7 +25,7 @@ pub(crate) struct PasswordChecks {
     pool: BlockingPool,
     /// Maximum number of concurrent checks.
     pub(crate) threads: usize,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Checks that wait for a thread.
     pub(crate) waiting: AtomicUsize,
     /// Checks that had to wait for a thread.
@@ -134,7 +134,7 @@ impl PasswordChecks {
         Ok(Self {
             pool: BlockingPool::new("pagecast-login", threads, NICENESS)?,
             threads,
-            places: Arc::new(Semaphore::new(threads)),
+            permits: Arc::new(Semaphore::new(threads)),
             waiting: AtomicUsize::new(0),
             waits: Counter::default(),
             refused: Counter::default(),
@@ -143,7 +143,7 @@ impl PasswordChecks {
 
     /// Checks in progress.
     pub(crate) fn under_way(&self) -> usize {
-        self.threads.saturating_sub(self.places.available_permits())
+        self.threads.saturating_sub(self.permits.available_permits())
     }
 
     /// Whether `hash` is that of `password`. Never true for the hash of another name, which only takes as long (`is_known` is
@@ -155,13 +155,13 @@ impl PasswordChecks {
         is_known: bool,
         client: ClientAttempts,
     ) -> Result<bool, NoCheck> {
-        let place = self.place().await.ok_or(NoCheck::Busy)?;
+        let permit = self.permit().await.ok_or(NoCheck::Busy)?;
         // Others of its attempts may have been wrong while this one waited.
         if client.wait().is_some() {
             return Err(NoCheck::NotAllowed);
         }
         let job = self.pool.run(move || {
-            let _place = place;
+            let _permit = permit;
             let is_right = hash.is_of(&password) & is_known;
             if !is_right {
                 client.count_wrong();
@@ -172,23 +172,23 @@ impl PasswordChecks {
         Ok(job.await.unwrap_or(false))
     }
 
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
         }
         let waiting_max = self.threads.saturating_mul(WAITING_PER_THREAD);
-        let place = match CountedSlot::take(self, |checks| &checks.waiting, waiting_max) {
+        let permit = match CountedSlot::take(self, |checks| &checks.waiting, waiting_max) {
             Some(_waiting) => {
                 self.waits.add_shared(1);
-                tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await.ok()
+                tokio::time::timeout(PERMIT_WAIT, Arc::clone(&self.permits).acquire_owned()).await.ok()
             }
             None => None,
         };
-        let place = place.and_then(Result::ok);
-        if place.is_none() {
+        let permit = permit.and_then(Result::ok);
+        if permit.is_none() {
             self.refused.add_shared(1);
         }
-        place
+        permit
     }
 }
 
@@ -199,7 +199,7 @@ const KNOWN_MAX: u64 = 4096;
 const PASSWORD_MAX: usize = 512;
 
 /// Time for which a check waits for a thread.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
+const PERMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// Maximum number of waiting checks per thread: more would not get one in time.
 const WAITING_PER_THREAD: usize = 32;
@@ -271,14 +271,14 @@ mod tests {
             let client = client(100);
             let ask = || known.name_of(login("alice", password), &passwords, &checks, &client);
             // The check begins when all have asked: one that is over at once is shared by none.
-            let place = checks.places.acquire().await.unwrap();
+            let permit = checks.permits.acquire().await.unwrap();
             let all = futures_util::future::join_all((0..20).map(|_| ask()));
-            let (found, ()) = futures_util::future::join(all, async { drop(place) }).await;
+            let (found, ()) = futures_util::future::join(all, async { drop(permit) }).await;
             assert!(found.iter().all(|found| found.is_ok() == (expected == 0)));
             assert_eq!(wrong_attempts(&client), expected);
         }
         // Without a free thread only remembered passwords are known.
-        let _all = checks.places.acquire().await.unwrap();
+        let _all = checks.permits.acquire().await.unwrap();
         let (client, waits) = (client(100), checks.waits.get());
         assert!(known.name_of(login("alice", "one"), &passwords, &checks, &client).await.is_ok());
         let other = known.name_of(login("alice", "three"), &passwords, &checks, &client).await;
@@ -292,7 +292,7 @@ mod tests {
         let passwords = passwords(&[("alice", "one")]);
         let client = client(100);
         assert!(known.name_of(login("alice", "one"), &passwords, &checks, &client).await.is_ok());
-        let _all = checks.places.acquire().await.unwrap();
+        let _all = checks.permits.acquire().await.unwrap();
         let again = known.name_of(login("alice", "one"), &passwords, &checks, &client).await;
         assert_eq!(again, Err(NoCheck::Busy));
     }
@@ -311,12 +311,12 @@ mod tests {
     #[tokio::test]
     async fn no_more_checks_wait_than_could_get_a_thread_in_time() {
         let checks = PasswordChecks::new(1).unwrap();
-        let _all = checks.places.acquire().await.unwrap();
+        let _all = checks.permits.acquire().await.unwrap();
         let first_refused = Mutex::new(None);
         let requests = (0..=WAITING_PER_THREAD).map(|number| {
             let (checks, first_refused) = (&checks, &first_refused);
             async move {
-                assert!(checks.place().await.is_none());
+                assert!(checks.permit().await.is_none());
                 first_refused.lock().unwrap().get_or_insert(number);
             }
         });
@@ -336,7 +336,7 @@ mod tests {
             // Started, and cancelled.
             let _ = futures_util::poll!(check);
         }
-        let _place = checks.places.acquire().await.unwrap();
+        let _permit = checks.permits.acquire().await.unwrap();
         assert_eq!(wrong_attempts(&client), 1);
     }
 }

@@ -92,15 +92,15 @@ impl Check<'_> {
     fn item(&self, TreeItem { path, kind }: &TreeItem) -> Vec<Finding> {
         match kind {
             TreeItemKind::Temporary => Vec::new(),
-            TreeItemKind::Link if self.config.site.symlinks == Symlinks::Deny => Vec::new(),
+            TreeItemKind::Symlink if self.config.site.symlinks == Symlinks::Deny => Vec::new(),
             TreeItemKind::Closed(error) => vec![unreadable(path, error)],
             TreeItemKind::Special => vec![special(path)],
             TreeItemKind::File { .. } => self.entry(path, false),
-            TreeItemKind::Link => self.entry(path, true),
+            TreeItemKind::Symlink => self.entry(path, true),
         }
     }
 
-    fn entry(&self, path: &SitePath<'static>, is_link: bool) -> Vec<Finding> {
+    fn entry(&self, path: &SitePath<'static>, is_symlink: bool) -> Vec<Finding> {
         let mut findings = Vec::from_iter(self.name(path));
         match self.root.entry(path) {
             Ok(RootEntry::File { file, stat, .. }) => {
@@ -114,8 +114,8 @@ impl Check<'_> {
             Ok(RootEntry::Directory) => {}
             Ok(RootEntry::Special) => findings.push(special(path)),
             // It was removed after it was listed.
-            Err(Errno::NOENT) if !is_link => {}
-            Err(error) => findings.push(unopened(path, error, is_link)),
+            Err(Errno::NOENT) if !is_symlink => {}
+            Err(error) => findings.push(unopened(path, error, is_symlink)),
         }
         findings
     }
@@ -260,12 +260,12 @@ fn special(path: &SitePath<'_>) -> Finding {
     Finding::new(path, Problem::SpecialFile, "neither a file nor a directory")
 }
 
-/// A name that can't be opened; `is_link` if it is a symbolic link.
-fn unopened(path: &SitePath<'_>, error: Errno, is_link: bool) -> Finding {
+/// A name that can't be opened; `is_symlink` if it is a symbolic link.
+fn unopened(path: &SitePath<'_>, error: Errno, is_symlink: bool) -> Finding {
     let (problem, detail) = match error {
-        Errno::XDEV if is_link => (Problem::LinkOutside, "symbolic link out of the root"),
-        Errno::LOOP if is_link => (Problem::LinkLoop, "symbolic link loop"),
-        Errno::NOENT | Errno::NOTDIR if is_link => (Problem::LinkDangling, "dangling symbolic link"),
+        Errno::XDEV if is_symlink => (Problem::LinkOutside, "symbolic link out of the root"),
+        Errno::LOOP if is_symlink => (Problem::LinkLoop, "symbolic link loop"),
+        Errno::NOENT | Errno::NOTDIR if is_symlink => (Problem::LinkDangling, "dangling symbolic link"),
         Errno::NAMETOOLONG => (Problem::NameTooLong, "path too long"),
         error => return unreadable(path, &error.into()),
     };

@@ -50,7 +50,7 @@ pub(crate) enum TreeItemKind {
     File {
         bytes: u64,
     },
-    Link,
+    Symlink,
     /// A fifo, a socket, a device.
     Special,
     /// A temporary file of a compression that was killed or is under way.
@@ -105,7 +105,7 @@ fn list(
                         continue;
                     }
                     FileType::RegularFile => TreeItemKind::File { bytes: stat.version.size },
-                    FileType::Symlink => TreeItemKind::Link,
+                    FileType::Symlink => TreeItemKind::Symlink,
                     _ => TreeItemKind::Special,
                 },
                 // It was removed after it was listed.
@@ -135,7 +135,7 @@ mod tests {
         std::fs::write(dir.path().join(".pagecast-temporary.1-2"), "").unwrap();
         let root = Root::open(dir.path(), Symlinks::Inside).unwrap();
         let items = walk(&root, dotfiles);
-        assert!(matches!(find(&items, b"link").unwrap().kind, TreeItemKind::Link));
+        assert!(matches!(find(&items, b"link").unwrap().kind, TreeItemKind::Symlink));
         assert!(matches!(find(&items, b"b/c/d").unwrap().kind, TreeItemKind::File { bytes: 5 }));
         assert!(matches!(find(&items, b".pagecast-temporary.1-2").unwrap().kind, TreeItemKind::Temporary));
         assert!(find(&items, b"b").is_none());

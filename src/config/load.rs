@@ -249,7 +249,7 @@ impl ConfigDraft {
         let LoadedConfig { config, origins, .. } = &mut self.loaded;
         for setting in SETTINGS.iter().filter(|setting| setting.default() == AUTO) {
             if (setting.value)(config) == AUTO {
-                origins.derive(setting.key);
+                origins.set(setting.key, ValueOrigin::Derived);
             }
         }
     }

@@ -56,8 +56,4 @@ impl ValueOrigins {
     pub(crate) fn set(&mut self, key: &'static str, origin: ValueOrigin) {
         self.settings.insert(key, origin);
     }
-
-    pub(crate) fn derive(&mut self, key: &'static str) {
-        self.set(key, ValueOrigin::Derived);
-    }
 }

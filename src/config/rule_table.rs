@@ -16,7 +16,7 @@ use super::{
     AccessRule, AuthMethods, ByteCount, ConfigError, ConfigHeaderValue, ExtraHeaders, Rule, RuleEffects,
     RuleRate, RuleRates, SiteFile, Toggle, ValueError, ValueOrigin,
 };
-use crate::config::extra_headers::why_reserved;
+use crate::config::headers::why_reserved;
 use crate::http::media_type::is_media_type;
 use crate::http::path_glob::PathGlobs;
 

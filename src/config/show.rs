@@ -101,7 +101,7 @@ mod tests {
         };
         let limits = settle(&config, &facts).expect("it fits");
         let mut origins = ValueOrigins::default();
-        origins.derive("workers");
+        origins.set("workers", ValueOrigin::Derived);
         origins.set("index", ValueOrigin::Flag("--index".to_owned()));
         let text = show(&LoadedConfig {
             config,

@@ -45,7 +45,7 @@ pub struct WorkCounts {
     /// Tasks that wait or run.
     pub under_way: u64,
     /// Most tasks that may wait or run.
-    pub places: u64,
+    pub limit: u64,
 }
 
 /// Threads, and the slots of tasks that wait for one or run.
@@ -88,9 +88,9 @@ impl BackgroundQueues {
     pub(crate) fn counts(&self) -> WorkCounts {
         let [done, useless, panicked, nothing, failed] = self.outcomes.each_ref().map(Counter::get);
         let failed = panicked + nothing + failed;
-        let places = 2 * SLOTS;
+        let slots = 2 * SLOTS;
         let free = self.short.slots.available_permits() + self.long.slots.available_permits();
-        WorkCounts { done, useless, failed, under_way: (places - free) as u64, places: places as u64 }
+        WorkCounts { done, useless, failed, under_way: (slots - free) as u64, limit: slots as u64 }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct SharedFiles {
 }
 
 impl Files {
-    /// Serves `root` within the bounds of `settings` and under `rules`.
+    /// Creates empty caches and the threads for the files below `root`, bounded by `settings`, with the policies of `rules`.
     ///
     /// # Errors
     /// If threads can't be started. A missing inotify is only logged.
@@ -99,7 +99,7 @@ impl Files {
         let loader = &self.loader;
         *loader.handles.times.write() = Arc::clone(&settings.config.open_files);
         self.shared.root_monitor.configure(settings);
-        if settings.agrees_with(&loader.settings) && rules.say_the_same_as(&loader.rules) {
+        if settings.has_same_effect_as(&loader.settings) && rules.say_the_same_as(&loader.rules) {
             return self.clone();
         }
         self.with_loader(Loader {

@@ -25,7 +25,7 @@ pub(crate) struct DirectoryEntry {
     pub(crate) name: Box<[u8]>,
     pub(crate) kind: EntryKind,
     /// The entry is a symbolic link; kind and version are those of its target.
-    pub(crate) is_link: bool,
+    pub(crate) is_symlink: bool,
     pub(crate) version: Version,
 }
 
@@ -100,15 +100,15 @@ fn entry(
 ) -> Result<Option<DirectoryEntry>, Errno> {
     // Relative to the open directory: the path is not walked again for an entry that is no symbolic link.
     let own = FileStat::from(&fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?);
-    let is_link = own.kind == FileType::Symlink;
-    let stat = if is_link { root.stat(&path.entry(name))? } else { own };
+    let is_symlink = own.kind == FileType::Symlink;
+    let stat = if is_symlink { root.stat(&path.entry(name))? } else { own };
     let (kind, access) = match stat.kind {
         FileType::RegularFile => (EntryKind::File, Access::READ_OK),
         FileType::Directory => (EntryKind::Directory, Access::READ_OK | Access::EXEC_OK),
         _ => return Ok(None),
     };
     fs::accessat(directory, name, access, AtFlags::EACCESS)?;
-    Ok(Some(DirectoryEntry { name: name.into(), kind, is_link, version: stat.version }))
+    Ok(Some(DirectoryEntry { name: name.into(), kind, is_symlink, version: stat.version }))
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
         let Ok(super::super::root::RootEntry::File { stat, .. }) = root.entry(&path("/a")) else {
             panic!("a is a file")
         };
-        assert_eq!((file.kind, file.version, file.is_link), (EntryKind::File, stat.version, false));
+        assert_eq!((file.kind, file.version, file.is_symlink), (EntryKind::File, stat.version, false));
         assert_eq!(file.version.size, 4);
     }
 
@@ -196,7 +196,7 @@ mod tests {
         let shown = read_in(dir.path(), "/", ALL);
         let of = |name: &str| {
             let entry = shown.entries.iter().find(|entry| &*entry.name == name.as_bytes()).unwrap();
-            (entry.kind, entry.is_link, entry.version.size == 4)
+            (entry.kind, entry.is_symlink, entry.version.size == 4)
         };
         assert_eq!(of("file"), (EntryKind::File, true, true));
         assert_eq!(of("absolute"), (EntryKind::File, true, true));

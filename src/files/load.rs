@@ -97,7 +97,7 @@ impl Loader {
             }
         };
         let file_system = FileSystemKind::of(self.storage(), file.as_fd());
-        let is_watchable = is_symlink_free && stat.links == 1 && file_system == FileSystemKind::Local;
+        let is_watchable = is_symlink_free && stat.hard_links == 1 && file_system == FileSystemKind::Local;
         match self.asset_of(path, OpenFile { file, stat, permit }, file_system, previous) {
             Ok(asset) => NameResult {
                 policy: Arc::clone(&asset.policy),
@@ -313,7 +313,7 @@ impl Loader {
     fn open_linked(&self, path: &SitePath<'static>) -> Result<RootEntry, Errno> {
         for _ in 0..STABLE_TRIES {
             match self.open_with_retry(path) {
-                Ok(RootEntry::File { stat, .. }) if stat.links == 0 => {}
+                Ok(RootEntry::File { stat, .. }) if stat.hard_links == 0 => {}
                 other => return other,
             }
         }
@@ -392,7 +392,8 @@ fn read_whole(
         let read = storage.read_full(file, &mut bytes, 0)?;
         let after = storage.fstat(file)?;
         // If only its name was removed meanwhile, the bytes are still those of the version that was at the path.
-        let is_unlinked = after.links == 0 && FileStat { links: u64::MAX, ..stat }.has_same_bytes(&after);
+        let is_unlinked =
+            after.hard_links == 0 && FileStat { hard_links: u64::MAX, ..stat }.has_same_bytes(&after);
         if (after.version == stat.version || is_unlinked) && read == bytes.len() {
             return Ok(Some((stat.version, bytes)));
         }

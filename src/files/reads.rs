@@ -52,7 +52,7 @@ pub(crate) struct PendingRead {
     done: Shared<oneshot::Receiver<ReadResult>>,
 }
 
-/// Numbers of reads.
+/// Counts of cold reads: of those under way now, and totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadCounts {
     /// Waiting for a thread.

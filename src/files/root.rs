@@ -331,8 +331,8 @@ fn walk(
             continue;
         }
         let last = storage.open(at.as_fd(), segment, flags | OFlags::NOFOLLOW, None)?;
-        let is_link = storage.fstat(last.as_fd())?.kind == FileType::Symlink;
-        return if is_link { Err(Errno::LOOP) } else { Ok(last) };
+        let is_symlink = storage.fstat(last.as_fd())?.kind == FileType::Symlink;
+        return if is_symlink { Err(Errno::LOOP) } else { Ok(last) };
     }
     storage.open(at.as_fd(), b".", flags, None)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{CompressionGroup, Config, ResolvedLimits, Verify};
 
-/// The configuration, and the limits that were settled for what it leaves open.
+/// The configuration, and the limits derived for the settings that it leaves open. Bounds in bytes and entries, times as durations.
 #[derive(Clone, Debug)]
 pub struct FileSettings {
     pub(super) config: Config,
@@ -17,8 +17,8 @@ impl FileSettings {
         Self { config: config.clone(), limits: *limits }
     }
 
-    /// Whether names and assets of the one settings are as good under the others.
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+    /// True if names and assets made under these settings are valid under the others too.
+    pub(super) fn has_same_effect_as(&self, other: &Self) -> bool {
         let decisive = |of: &Self| {
             let Config { caches, sending, compression, integrity, .. } = of.config.clone();
             let bytes = (of.limits.heap_bytes, of.limits.cache_bytes);

@@ -99,7 +99,7 @@ fn version_at(root: &Root, path: &SitePath<'_>) -> Result<(Option<Version>, bool
     match if is_symlink_free { stat } else { root.stat(path) } {
         Ok(stat) => {
             let version = stat.file_version();
-            Ok((version, is_symlink_free && (version.is_none() || stat.links == 1)))
+            Ok((version, is_symlink_free && (version.is_none() || stat.hard_links == 1)))
         }
         Err(errno) if is_missing(errno) => Ok((None, is_symlink_free)),
         Err(errno) => Err(errno),

@@ -168,8 +168,8 @@ mod tests {
             let cached = SystemStorage.stat_cached(file.as_fd()).unwrap();
             let asked = SystemStorage.fstat(file.as_fd()).unwrap();
             assert_eq!(
-                (cached.version, cached.kind, cached.links),
-                (asked.version, asked.kind, asked.links),
+                (cached.version, cached.kind, cached.hard_links),
+                (asked.version, asked.kind, asked.hard_links),
                 "{}",
                 path.display()
             );

@@ -25,7 +25,7 @@ pub(crate) fn resolve_symlinks(
 ) -> Result<SitePath<'static>, Errno> {
     let mut ahead: Vec<Vec<u8>> = path.segments().rev().map(<[u8]>::to_vec).collect();
     let mut at = SitePath::root();
-    let mut links = 0;
+    let mut symlinks = 0;
     while let Some(segment) = ahead.pop() {
         match &*segment {
             b"" | b"." => continue,
@@ -41,8 +41,8 @@ pub(crate) fn resolve_symlinks(
             at = next;
             continue;
         };
-        links += 1;
-        if links > LINKS_MAX {
+        symlinks += 1;
+        if symlinks > SYMLINKS_MAX {
             return Err(Errno::LOOP);
         }
         let rest = match target.first() {
@@ -81,7 +81,7 @@ fn strip_root<'a>(target: &'a [u8], root_paths: &[Vec<u8>]) -> Option<&'a [u8]> 
 }
 
 /// As many symbolic links as the kernel follows.
-const LINKS_MAX: u32 = 40;
+const SYMLINKS_MAX: u32 = 40;
 
 #[cfg(test)]
 mod tests {

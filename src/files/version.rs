@@ -31,7 +31,7 @@ pub struct FileStat {
     pub(crate) version: Version,
     pub(crate) kind: FileType,
     /// Number of directory entries that name the file.
-    pub(crate) links: u64,
+    pub(crate) hard_links: u64,
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between architectures")]
@@ -46,7 +46,7 @@ impl From<&Stat> for FileStat {
                 ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
             },
             kind: FileType::from_raw_mode(stat.st_mode),
-            links: stat.st_nlink as u64,
+            hard_links: stat.st_nlink as u64,
         }
     }
 }
@@ -63,7 +63,7 @@ impl From<&Statx> for FileStat {
                 ctime: (ctime.tv_sec, ctime.tv_nsec),
             },
             kind: FileType::from_raw_mode(stat.stx_mode.into()),
-            links: stat.stx_nlink.into(),
+            hard_links: stat.stx_nlink.into(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl FileStat {
     pub(crate) fn has_same_bytes(&self, later: &Self) -> bool {
         let (before, now) = (self.version, later.version);
         let is_same = now.size == before.size && now.mtime == before.mtime;
-        is_same && (now.ctime == before.ctime || later.links != self.links)
+        is_same && (now.ctime == before.ctime || later.hard_links != self.hard_links)
     }
 
     /// The same metadata as of a file on `device`.

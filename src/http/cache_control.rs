@@ -172,13 +172,13 @@ const BUNDLERS_LENGTH: usize = 8;
 
 const WORDS_MIN: usize = 5;
 
-/// What may stand between a hash and the last extension.
+/// Name parts allowed between a hash and the last extension.
 const INNER_EXTENSIONS: &[&[u8]] =
     &[b"js", b"mjs", b"cjs", b"css", b"min", b"module", b"chunk", b"bundle", b"LICENSE"];
 
 const SCRIPTS_AND_STYLES: &[&str] = &["text/javascript", "application/javascript", "text/css"];
 
-/// What else bundlers write.
+/// Other media types that bundlers write, or their beginnings.
 const OTHERS: &[&str] = &["application/json", "application/wasm", "image/", "font/"];
 
 #[cfg(test)]

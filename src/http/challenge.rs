@@ -9,7 +9,7 @@ pub struct Challenge {
     pub bearer: Option<BearerError>,
 }
 
-/// What is wrong with a token (RFC 6750 §3.1).
+/// Errors of a bearer token (RFC 6750 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerError {
     /// The request has no token.

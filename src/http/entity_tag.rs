@@ -59,12 +59,12 @@ impl<'a> EntityTag<'a> {
         self.bytes.starts_with(WEAK)
     }
 
-    /// Both are strong and they are the same.
+    /// Strong comparison (RFC 9110 §8.8.3.2): true if the tags are equal and neither is weak.
     pub fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
         !self.is_weak() && self.bytes == other.bytes
     }
 
-    /// They are the same but for weakness.
+    /// Weak comparison (RFC 9110 §8.8.3.2): true if the tags are equal apart from `W/`.
     pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
         self.quoted() == other.quoted()
     }

@@ -44,13 +44,13 @@ pub(super) fn parse_line(text: &str) -> Result<Option<RedirectLine>, String> {
         [_] => return Err("says from where, but not where to".to_owned()),
         [from, to] => (from, to, "301"),
         [_, condition, ..] if !condition.contains('/') && condition.contains('=') => {
-            return Err(format!("has a condition on the query, `{condition}`, of which there are none here"));
+            return Err(format!("has a condition on the query, `{condition}`: conditions are not supported"));
         }
         [from, to, status] => (from, to, *status),
         [_, _, _, condition, ..] if condition.contains('=') => {
-            return Err(format!("has a condition, `{condition}`, of which there are none here"));
+            return Err(format!("has a condition, `{condition}`: conditions are not supported"));
         }
-        [_, _, _, word, ..] => return Err(format!("has a word too many, `{word}`")),
+        [_, _, _, word, ..] => return Err(format!("has an unexpected word, `{word}`")),
     };
     let pattern = Pattern::parse(from)?;
     let (status, forced) = parse_status(status)?;

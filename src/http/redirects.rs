@@ -352,7 +352,7 @@ mod tests {
             ("/a /b?c 404", "has the status 404, with which `/b?c` must be a path"),
             ("/a id=:id /b 301", "has a condition on the query, `id=:id`"),
             ("/a /b 302 Country=fr", "has a condition, `Country=fr`"),
-            ("/a /b 302 more", "has a word too many, `more`"),
+            ("/a /b 302 more", "has an unexpected word, `more`"),
             ("/a\u{1}b /c", "contains a control character"),
         ] {
             let text = format!("/good /line\n\n{line}\n");

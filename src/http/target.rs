@@ -250,7 +250,7 @@ pub(super) fn decode(path: &[u8]) -> Result<Vec<u8>, TargetError> {
     }
 }
 
-/// What follows the last slash of a path.
+/// The part of a path after its last slash.
 pub(super) fn last_segment(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }

@@ -42,14 +42,16 @@ impl fmt::Display for ReadLost {
 }
 
 impl ConfigReads {
+    /// Creates the pool; its thread is started when needed.
+    ///
     /// # Errors
-    /// If the thread can't be started.
+    /// If the system lacks descriptors or memory for it.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { pool: BlockingPool::new("pagecast-load", 1, 0)?, overdue: Mutex::default() })
     }
 
-    /// Runs `read` and returns its result. If it takes longer than [`READ_TIMEOUT`], it goes on without a waiter, and no other one is started until it
-    /// returns.
+    /// Runs `read` and returns its result. If it takes longer than [`READ_TIMEOUT`], it goes on without a waiter, and no other one
+    /// is started until it returns.
     ///
     /// # Errors
     /// Why there is no result.

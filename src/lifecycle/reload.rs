@@ -243,7 +243,7 @@ impl Reloader {
 
     /// Reloads the certificates whenever their files change, for as long as it is polled. Files are read once two looks in a row
     /// found the same: another process may be about to write the second one.
-    pub(crate) async fn watch_certificates(self: Arc<Self>) {
+    pub(crate) async fn poll_certificates(self: Arc<Self>) {
         let Some(tls) = &self.targets.tls else { return };
         let mut seen = None;
         loop {
@@ -410,7 +410,7 @@ fn news(change: &ConfigChange, before: &ConfigInEffect, loaded: &LoadedConfig) -
     if loaded.redirects != before.view.redirects {
         changes.push("redirects".to_owned());
     }
-    if !before.view.authenticator.is_by(&loaded.access) {
+    if !before.view.authenticator.uses(&loaded.access) {
         changes.push("keys, tokens or passwords".to_owned());
     }
     changes.retain(|change| !change.is_empty());
@@ -436,6 +436,6 @@ const CERTIFICATES: &str = "the set of certificates";
 /// How often the certificate files are read. Whole: their dates don't show every change, and they are short.
 const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a reload waits for the workers. An event loop that turns applies an update within milliseconds; clients of
+/// How long a reload waits for the workers. An event loop that runs applies an update within milliseconds; clients of
 /// `POST /reload` and service managers wait longer than this.
 pub(crate) const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -40,7 +40,7 @@ impl<T: Clone> WorkerUpdates<T> {
     }
 
     /// Sends `value` to every worker and waits until each has applied it, for `within` in total. Returns a sentence for each
-    /// worker that has not: its task has ended, or its event loop does not turn, and it applies the newest update when it does.
+    /// worker that has not: its task has ended, or its event loop does not run, and it applies the newest update when it does.
     pub(crate) async fn send(&self, value: T, within: Duration) -> Vec<String> {
         let (mut number, sent) = (1, Instant::now());
         self.newest.send_modify(|newest| {

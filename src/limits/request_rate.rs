@@ -46,7 +46,7 @@ pub(crate) fn seconds_up(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// What is left of a rate. It starts full with the first request, and again when the rate is another one.
+/// Token bucket of a request rate. It starts full with the first request, and again when the rate is another one.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBucket {
     limiter: Mutex<Option<(Quota, Gcra)>>,

@@ -24,7 +24,7 @@ pub(crate) struct RequestLimits {
     pub(crate) clients: Arc<ClientsGroup>,
 }
 
-/// What is left of the total rate, and counters.
+/// The total request rate of all clients, and counters.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     clock: RateClock,

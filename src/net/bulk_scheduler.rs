@@ -31,7 +31,7 @@ pub(super) struct BulkScheduler {
     arrived: Notify,
 }
 
-/// What one response may send now, and its entry in the queue once it has queued.
+/// Turn of one response: the bytes that it may send now, and its entry in the queue once it has queued.
 pub(super) struct BulkTurn {
     waiter: Option<Rc<Waiter>>,
     left: usize,
@@ -129,7 +129,7 @@ impl BulkScheduler {
     }
 }
 
-/// What large bodies may send beside small responses.
+/// Token bucket of the bytes that large bodies may send while small responses are pending.
 struct BulkBudget {
     clock: RateClock,
     bucket: Gcra,

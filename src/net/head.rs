@@ -221,7 +221,7 @@ pub(super) fn method_of(method: &str) -> Result<Method, CannedResponse> {
     Method::from_bytes(method.as_bytes()).map_err(|_| canned::METHOD_UNKNOWN)
 }
 
-/// What the headers say of framing and connection.
+/// The headers of a request that decide its framing and whether the connection persists.
 #[derive(Default)]
 pub(super) struct FramingHeaders {
     hosts: u32,

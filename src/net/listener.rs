@@ -46,7 +46,7 @@ pub struct BoundAddress {
     pub url: String,
     /// The configured address. `None` if a service manager opened the socket.
     pub configured: Option<Address>,
-    /// Who opened them.
+    /// The process that opened them.
     pub origin: SocketOrigin,
 }
 
@@ -61,7 +61,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Who opened a socket.
+/// The process that opened a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketOrigin {
     /// This process.

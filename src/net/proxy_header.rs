@@ -45,7 +45,8 @@ impl NewConnection {
         false
     }
 
-    /// What the connection begins with. `None` if it ends before that is known, its time is up or the worker closes.
+    /// Reads the header at the start of the connection. `None` if it ends before the header, its time is up or the
+    /// worker closes.
     fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<Option<ProxyHeader>> {
         let context = &self.registration.context;
         loop {

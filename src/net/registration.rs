@@ -50,7 +50,7 @@ impl Deref for WorkerRegistration {
 
 impl Drop for WorkerRegistration {
     fn drop(&mut self) {
-        self.context.note_left();
+        self.context.report_closed();
     }
 }
 

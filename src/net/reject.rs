@@ -10,8 +10,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::http::canned_response::CannedResponse;
 use crate::net::{Linger, Socket, status_of};
 
-/// What a rejected client is sent: `response` in plain HTTP, or a fatal TLS alert (RFC 8446 §6.2, internal_error),
-/// since nothing can be said in HTTP before a handshake.
+/// The bytes sent to a rejected client: `response` in plain HTTP, or a fatal TLS alert (RFC 8446 §6.2, internal_error),
+/// since there is no HTTP before a handshake.
 pub(crate) fn rejection(response: CannedResponse, is_tls: bool) -> Cow<'static, [u8]> {
     if is_tls {
         Cow::Borrowed(TLS_ALERT)

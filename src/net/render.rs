@@ -10,7 +10,7 @@ use crate::net::{
     PrerenderedBody, PrerenderedResponse, ResponseParts, SendQueue, describes_body, is_framing,
 };
 
-/// What the request determines of the framing of its response.
+/// Facts of the request that decide the framing of its response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
     pub(super) is_head: bool,

@@ -31,7 +31,7 @@ pub(super) struct ResidencyCursor {
     cold_bytes: u64,
 }
 
-/// What a long response that found its file cold has read in advance.
+/// The batch of pages that a long response of a cold file has read in advance.
 struct ReadAhead {
     asset: u64,
     batch: u64,

@@ -11,7 +11,7 @@ use crate::sys::kernel::RUNS_MAX;
 use crate::telemetry::access_log::record::WaitKind;
 use crate::telemetry::metrics::{kind::SendPath, worker::WorkerMetrics};
 
-/// What is still to be sent on one connection, in order. `poll_send` sends it.
+/// Segments still to be sent on one connection, in order. `poll_send` sends it.
 #[derive(Default)]
 pub(super) struct SendQueue {
     /// The client for which the segments are.
@@ -94,7 +94,7 @@ impl SendQueue {
         self.pacer.as_ref().is_some_and(|pacer| pacer.is_waiting)
     }
 
-    /// What sending waits for.
+    /// The cause of the present wait.
     pub(super) fn waits_for(&self) -> WaitKind {
         match self.cursor.waits_since() {
             Some(_) => WaitKind::Disk,

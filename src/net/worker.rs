@@ -125,8 +125,8 @@ impl WorkerContext {
         HeadLimits { bytes: requests.head_bytes.as_usize(), headers: requests.head_fields.as_usize() }
     }
 
-    /// Reports that a connection has left.
-    pub(super) fn note_left(&self) {
+    /// Reports that a connection has closed.
+    pub(super) fn report_closed(&self) {
         if self.is_retiring.get() {
             self.emptied.notify_one();
         }

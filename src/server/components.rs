@@ -22,7 +22,7 @@ use crate::site::settings::SiteSettings;
 use crate::telemetry::access_log::shared::AccessLog;
 use crate::telemetry::metrics::registry::Metrics;
 
-/// What exists before the workers start.
+/// Parts of the server that are created before the workers start.
 pub(super) struct Components {
     pub(super) context: Arc<ServerContext>,
     pub(super) warmup_state: WarmupState,
@@ -90,7 +90,7 @@ impl Components {
             warmup: warmup.clone(),
             reloader: Reloader::new(given, in_effect, targets)?,
             connections: AdminSlots::new(limits.admin_connections),
-            watches: AdminSlots::new(limits.admin_connections / 2),
+            subscribers: AdminSlots::new(limits.admin_connections / 2),
         };
         let warmup_state = WarmupState::open(config, warmup)?;
         Ok((Self { context: Arc::new(context), warmup_state, access_log }, updates))

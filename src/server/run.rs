@@ -177,7 +177,7 @@ impl Server {
         let (reloader, lifecycle) =
             (&self.components.context.reloader, self.components.context.lifecycle.clone());
         self.tasks.spawn_local(Arc::clone(reloader).listen(self.reloads.clone(), lifecycle));
-        self.tasks.spawn_local(Arc::clone(reloader).watch_certificates());
+        self.tasks.spawn_local(Arc::clone(reloader).poll_certificates());
         Ok(tokio::select! {
             _ = stops.recv() => None,
             successor = self.accept_successor() => Some(successor),

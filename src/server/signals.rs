@@ -11,7 +11,7 @@ use crate::lifecycle::ReloadRequests;
 /// Requests to stop.
 pub(super) type Stops = mpsc::UnboundedReceiver<()>;
 
-/// What can be requested of a running server.
+/// Receivers of the requests that signals make of a running server.
 pub struct Signals {
     /// Requests to stop: the first one drains, a second one ends the server at once.
     pub stops: Stops,

@@ -180,7 +180,7 @@ impl DirectoryJobs {
         match error {
             PlanError::Unreadable(error) => self.failure(path, error),
             PlanError::TooMany(what) => {
-                log::info!("no archive of /{path}: it has more {what} than an archive may");
+                log::info!("no archive of /{path}: it exceeds the limit on {what} of an archive");
                 HttpError::Fixed(&TOO_LARGE)
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct PathCache {
     hasher: foldhash::fast::RandomState,
 }
 
-/// What a raw path names.
+/// The name that a raw path resolves to.
 #[derive(Clone)]
 pub(crate) struct CachedPath {
     pub(crate) name: Arc<Name>,

@@ -63,7 +63,7 @@ impl Fallback {
     }
 }
 
-/// What the worker's path cache knows of a path.
+/// A path found in the worker's path cache, with the file that it names.
 pub(crate) struct CachedResolution {
     pub(crate) path: CachedPath,
     pub(crate) lookup: Lookup,

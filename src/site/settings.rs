@@ -20,7 +20,7 @@ use crate::site::https_policy::HttpsPolicy;
 use crate::site::path_cache::PathCache;
 use crate::telemetry::metrics::worker::WorkerMetrics;
 
-/// What a site is served from, and by which settings. Immutable; a reload makes another one. Cheap to clone.
+/// Per-site settings that a reload can replace. Built once from `Config`; immutable; cheap to clone.
 ///
 /// Decision: docs/decisions/013-reload-as-one-value.md.
 #[derive(Clone)]

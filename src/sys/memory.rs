@@ -15,7 +15,7 @@ pub struct MemoryAmount {
 }
 
 named_enum! {
-    /// What sets the amount of memory.
+    /// Source of the limit on memory.
     #[derive(Default)]
     pub enum MemorySource {
         /// The memory of the machine.

@@ -71,12 +71,12 @@ impl Watchdog {
 
     /// A task for one more event loop, to be spawned on it. It counts as long as the loop runs.
     pub fn heartbeat(&self) -> impl Future<Output = ()> + 'static {
-        let heart = Arc::new(AtomicBool::new(true));
-        self.heartbeats.lock().push(Arc::clone(&heart));
+        let has_run = Arc::new(AtomicBool::new(true));
+        self.heartbeats.lock().push(Arc::clone(&has_run));
         let every = self.timeout / BEATS;
         async move {
             loop {
-                heart.store(true, Ordering::Relaxed);
+                has_run.store(true, Ordering::Relaxed);
                 tokio::time::sleep(every).await;
             }
         }
@@ -101,7 +101,7 @@ impl Watchdog {
 
     fn all_have_run(&self) -> bool {
         let heartbeats = self.heartbeats.lock();
-        heartbeats.iter().filter(|heart| !heart.swap(false, Ordering::Relaxed)).count() == 0
+        heartbeats.iter().filter(|has_run| !has_run.swap(false, Ordering::Relaxed)).count() == 0
     }
 }
 
@@ -155,8 +155,8 @@ mod tests {
             ([0, 0], false),
             ([3, 1], true),
         ] {
-            for (heart, beats) in heartbeats.iter().zip(beats) {
-                (0..beats).for_each(|_| heart.store(true, Ordering::Relaxed));
+            for (has_run, beats) in heartbeats.iter().zip(beats) {
+                (0..beats).for_each(|_| has_run.store(true, Ordering::Relaxed));
             }
             assert_eq!(watchdog.all_have_run(), expected, "{beats:?}");
         }

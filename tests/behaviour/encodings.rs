@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::client::{Client, patterned};
-use crate::coded::{CODINGS, ask_until, coding, decoded, gzip, put, set_modified, sha256_hex, text};
+use crate::encoding_helpers::{
+    CODINGS, ask_until, coding, decoded, gzip, put, set_modified, sha256_hex, text,
+};
 use crate::site::{Reply, Server, Site, pattern};
 
 /// `Accept-Encoding` of browsers.

@@ -186,7 +186,7 @@ fn faults_of_sidecars_do_not_affect_the_file() {
 
 #[test]
 fn an_unreadable_checksum_is_not_treated_as_absent() {
-    use crate::coded::sha256_hex;
+    use crate::encoding_helpers::sha256_hex;
     let name_of = |n: usize, errno: Errno| format!("checked{n}-{}", errno.raw_os_error());
     let mut site = Site::new().env("PAGECAST_VERIFY", "serve").env("PAGECAST_REVALIDATE_AFTER", "0");
     // The checksum's own calls, and those of the file while it is hashed.
@@ -224,7 +224,7 @@ fn an_unreadable_checksum_is_not_treated_as_absent() {
 
 #[test]
 fn failing_checksums_and_variants_affect_nothing_else() {
-    use crate::coded::{sha256_hex, text};
+    use crate::encoding_helpers::{sha256_hex, text};
     let (body, words) = (pattern(LONG, 1), text(100_000, 1));
     let site = Site::new()
         .file("digested", &body)
@@ -766,8 +766,8 @@ fn check_undisturbed(other: &mut TcpStream) {
 
 /// Collects what servers in this process log, of all tests.
 fn capture_log() {
-    static HEARD: Once = Once::new();
-    HEARD.call_once(|| {
+    static LOG_INSTALLED: Once = Once::new();
+    LOG_INSTALLED.call_once(|| {
         log::set_logger(&LOG).unwrap();
         log::set_max_level(log::LevelFilter::Info);
     });
@@ -778,13 +778,13 @@ fn lines_with(part: &str) -> usize {
     LOG.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
 }
 
-struct Heard {
+struct CapturedLog {
     lines: Mutex<Vec<String>>,
 }
 
-static LOG: Heard = Heard { lines: Mutex::new(Vec::new()) };
+static LOG: CapturedLog = CapturedLog { lines: Mutex::new(Vec::new()) };
 
-impl log::Log for Heard {
+impl log::Log for CapturedLog {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         metadata.level() <= log::Level::Info
     }

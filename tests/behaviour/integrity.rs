@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::client::{Client, patterned};
-use crate::coded::{
+use crate::encoding_helpers::{
     ask_until, coding, decoded, gzip, put, set_modified, sha256_field, sha256_hex, sha512_field, sha512_hex,
     text,
 };

@@ -111,7 +111,7 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Gauge "pagecast_admin_connections" "Open connections to the admin port.":
         "admin_connections" => now.server.connections.taken(), max now.server.connections.max;
     Gauge "pagecast_admin_watches" "Admin connections subscribed to dashboard events.":
-        "admin_watches" => now.server.watches.taken(), max now.server.watches.max;
+        "admin_watches" => now.server.subscribers.taken(), max now.server.subscribers.max;
     Gauge "pagecast_clients" "Clients in the client table.":
         "clients" => now.client_limits.clients.len(), max now.config.clients.clients.get();
     Gauge "pagecast_client_connections"
@@ -271,8 +271,8 @@ pub(crate) static METRICS: &[Metric] = metrics! { now:
     Counter "pagecast_background_jobs_ended" "Finished checksum and compression jobs, by result.":
         .. background_results(now);
     Gauge "pagecast_background_jobs" "Checksum and compression jobs that wait or run.":
-        [work = "digest"] => now.digesting.under_way, max now.digesting.places,
-        [work = "compress"] => now.compressing.under_way, max now.compressing.places;
+        [work = "digest"] => now.digesting.under_way, max now.digesting.limit,
+        [work = "compress"] => now.compressing.under_way, max now.compressing.limit;
     Hidden: "background" => now.digesting.under_way + now.compressing.under_way;
 
     // TLS; absent without TLS

@@ -37,7 +37,7 @@ pub(crate) fn matches(target: &WarmupTarget, globs: &PathGlobs, max: usize) -> M
         for entry in directory.entries {
             let at = path.entry(&entry.name);
             match entry.kind {
-                EntryKind::Directory if !entry.is_link => directories.push(at),
+                EntryKind::Directory if !entry.is_symlink => directories.push(at),
                 EntryKind::File if globs.matches(at.as_bytes()) => {
                     if found.hot.len() >= max {
                         found.is_truncated = true;

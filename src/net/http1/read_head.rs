@@ -11,10 +11,10 @@ use crate::net::{ParsedHead, Scan, Scanner, WorkerContext, request_log};
 use crate::telemetry::metrics::exchange::{Exchange, Protocol};
 use crate::telemetry::metrics::kind::RejectedHead;
 
-/// What a client sent.
+/// Input at the start of an exchange: a head, or the preface of HTTP/2.
 pub(super) enum Arrival {
     Request(ParsedHead),
-    /// No acceptable request: the response to it, and whether it has no body since the method is HEAD.
+    /// A rejected head: the response to it, and true if the method is HEAD.
     Rejected(CannedResponse, bool),
     /// The preface of HTTP/2, which stays in the buffer.
     Http2,

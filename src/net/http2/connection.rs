@@ -135,7 +135,7 @@ impl Http2Connection {
         self.end_sent();
         self.report_state();
         let sent = self.shared.io.borrow().sent() - before;
-        self.note_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
+        self.record_sent(usize::try_from(sent).unwrap_or(usize::MAX), is_full);
         None
     }
 
@@ -169,7 +169,7 @@ impl Http2Connection {
                 Poll::Pending => {
                     let ConnectionError { violation, reason } =
                         self.shared.io.borrow_mut().take_violation()?;
-                    self.note_violation(violation, reason.description());
+                    self.count_violation(violation, reason.description());
                     self.send_goaway(reason);
                 }
             }
@@ -218,8 +218,8 @@ impl Http2Connection {
         });
     }
 
-    /// Notes the client's progress: `sent` bytes were sent, and the socket is full or not.
-    fn note_sent(&mut self, sent: usize, is_full: bool) {
+    /// Records the client's progress: `sent` bytes were sent, and the socket is full or not.
+    fn record_sent(&mut self, sent: usize, is_full: bool) {
         let now = self.shared.io.borrow().now;
         self.receive_rate.sent(sent);
         let for_client = is_full || self.shared.without_window() > 0;
@@ -268,14 +268,14 @@ impl Http2Connection {
     fn end_after(&self, error: &h2::Error) -> Http2End {
         match error.reason() {
             Some(reason) if error.is_library() && error.is_go_away() => {
-                self.note_violation(ConnectionError::of(reason).violation, reason.description());
+                self.count_violation(ConnectionError::of(reason).violation, reason.description());
             }
             _ => log::debug!("{}: the connection ended: {error}", self.shared.peer_name()),
         }
         if error.is_io() { Http2End::Gone } else { Http2End::Linger }
     }
 
-    fn note_violation(&self, violation: ProtocolViolation, reason: &str) {
+    fn count_violation(&self, violation: ProtocolViolation, reason: &str) {
         self.counted.count_violation(violation);
         self.shared.worker.limits.count_refused_frames(&self.shared.peer_name(), reason);
     }

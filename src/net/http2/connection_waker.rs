@@ -10,7 +10,7 @@ use std::task::{Context, Wake};
 
 use futures_util::task::AtomicWaker;
 
-/// What wakes the task of one connection. As a [`Waker`], everything in a poll is polled with it.
+/// Wakes the task of one connection. Everything in a poll is polled with it as its [`Waker`].
 #[derive(Default)]
 pub(super) struct ConnectionWaker {
     task: AtomicWaker,

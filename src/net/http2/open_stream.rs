@@ -98,7 +98,7 @@ impl OpenStream {
             self.outcome = Some(ExchangeOutcome::ClientGone);
         }
         if self.outcome.is_none() && self.meter.is_empty() && sent >= *self.end.get_or_insert(pushed) {
-            self.note_first_byte();
+            self.record_first_byte();
             self.outcome = Some(ExchangeOutcome::Complete);
         }
         self.outcome.is_some()
@@ -114,8 +114,8 @@ impl OpenStream {
         self.exchange.list(&self.connection.worker.metrics.transfers, sent, start);
     }
 
-    /// Notes the first byte if some of the response was sent.
-    pub(super) fn note_first_byte(&mut self) {
+    /// Records the time of the first byte if some of the response was sent.
+    pub(super) fn record_first_byte(&mut self) {
         let io = self.connection.io.borrow();
         if self.exchange.first_byte.is_none() && self.start.is_some_and(|start| io.sent() > start) {
             self.exchange.first_byte = Some(io.now);

@@ -66,7 +66,7 @@ impl<'a> Sending<'a> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.open.note_first_byte();
+        self.open.record_first_byte();
         let Some(kind) = self.send_ready(cx)? else { return Poll::Ready(Ok(())) };
         if kind != WaitKind::Client {
             self.without_window = None;

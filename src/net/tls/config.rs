@@ -16,7 +16,7 @@ use crate::config::{Config, TlsVersion};
 use crate::net::tls::certificates::Certificates;
 use crate::telemetry::log_throttle::SampledCounter;
 
-/// What all TLS listeners share.
+/// State shared by all TLS listeners: rustls configuration, certificates, permits for handshakes and counters.
 pub struct Tls {
     /// The settings of every session.
     pub(super) config: Arc<ServerConfig>,

@@ -35,7 +35,7 @@ impl Session {
         self.connection.alpn_protocol() == Some(ALPN_HTTP2)
     }
 
-    /// What was negotiated, for the access log.
+    /// Protocol version, cipher suite and server name, for the access log.
     pub(crate) fn facts(&self) -> Arc<TlsFacts> {
         Arc::clone(self.facts.get_or_init(|| Arc::new(facts_of(&self.connection))))
     }

@@ -84,7 +84,7 @@ impl Walk<'_> {
             match entry.kind {
                 EntryKind::File => self.add(path, EntryKind::File, entry.version)?,
                 // Its files are here under their own name or lie outside the requested directory, and links can form a cycle.
-                EntryKind::Directory if entry.is_link => {}
+                EntryKind::Directory if entry.is_symlink => {}
                 EntryKind::Directory if !self.files.loader.rules.policy(&path).listing() => {
                     self.add(path, EntryKind::Directory, entry.version)?
                 }

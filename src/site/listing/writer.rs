@@ -57,14 +57,14 @@ pub(super) mod tests {
         DirectoryEntry {
             name: name.into(),
             kind: EntryKind::File,
-            is_link: false,
+            is_symlink: false,
             version: Version::sample(size, seconds),
         }
     }
 
     pub(crate) fn directory(name: &[u8], seconds: i64) -> DirectoryEntry {
         let version = Version::sample(4096, seconds);
-        DirectoryEntry { name: name.into(), kind: EntryKind::Directory, is_link: false, version }
+        DirectoryEntry { name: name.into(), kind: EntryKind::Directory, is_symlink: false, version }
     }
 
     fn page(path: &str, format: ListingFormat) -> ListingPage {

@@ -77,7 +77,7 @@ named_enum! {
     }
 }
 
-/// What a response waits for.
+/// Causes for which a response waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitKind {
     /// The client receives slowly.

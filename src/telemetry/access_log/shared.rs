@@ -34,7 +34,7 @@ pub(super) struct LogQueue {
     pub(super) writer: JoinHandle<()>,
 }
 
-/// What the writer does before it writes more lines.
+/// Commands that the writer executes before it writes more lines.
 #[derive(Default)]
 pub(super) struct WriterCommands {
     pub(super) reopens: bool,

@@ -87,7 +87,7 @@ pub(crate) enum ProtocolViolation {
     Frames,
 }
 
-/// What a look-up in a path cache found.
+/// Results of a look-up in a path cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PathLookup {
     /// A file on the heap.

@@ -17,31 +17,31 @@ const LONG: usize = 16 * MIB;
 
 #[test]
 fn recently_used_files_are_in_memory_before_a_restarted_server_is_ready() {
-    let place = Place::new();
-    place.file("long.bin", &pattern(LONG, 1));
-    place.file("small.css", b"a{}");
-    place.file("nobody.txt", b"x");
-    let mut first = place.site().serve();
+    let directories = ServerDirectories::new();
+    directories.file("long.bin", &pattern(LONG, 1));
+    directories.file("small.css", b"a{}");
+    directories.file("nobody.txt", b"x");
+    let mut first = directories.site().serve();
     let range = format!("Range: bytes={}-{}\r\n", 5 * MIB, 5 * MIB + 9);
     assert_eq!(first.get_with("/long.bin", &range).status, 206);
     assert_eq!(first.get("/small.css").status, 200);
     assert_eq!(first.get("/missing").status, 404);
     stop(&mut first);
-    let remembered = place.remembered();
-    let lines: Vec<_> = remembered.lines().skip(1).collect();
-    assert_eq!(lines.len(), 2, "{remembered}");
+    let state = directories.read_state();
+    let lines: Vec<_> = state.lines().skip(1).collect();
+    assert_eq!(lines.len(), 2, "{state}");
     assert_eq!(lines[1], format!("/long.bin identity {LONG} {:x}", 1_u64 << 20));
-    assert!(lines[0].starts_with("/small.css identity 3 "), "{remembered}");
+    assert!(lines[0].starts_with("/small.css identity 3 "), "{state}");
 
-    let long = place.root.path().join("long.bin");
+    let long = directories.root.path().join("long.bin");
     make_cold(&long);
-    let second = place.site().serve();
+    let second = directories.site().serve();
     assert!(
         second.log().contains("warmup complete after") && second.log().contains("2 of 2 files"),
         "{}",
         second.log()
     );
-    if place.can_be_cold() {
+    if directories.can_be_cold() {
         assert!(is_resident(&long, 5 * MIB), "what was hot was read");
         assert!(!is_resident(&long, 12 * MIB), "and nothing else");
     }
@@ -51,25 +51,29 @@ fn recently_used_files_are_in_memory_before_a_restarted_server_is_ready() {
 
 #[test]
 fn files_that_were_not_used_again_rank_behind_those_that_were() {
-    let place = Place::new();
+    let directories = ServerDirectories::new();
     for name in ["a", "b", "c"] {
-        place.file(name, name.as_bytes());
+        directories.file(name, name.as_bytes());
     }
-    place.remember("/a identity 1 0\n/b identity 1 0\n/c identity 1 0\n");
-    let mut server = place.site().serve();
+    directories.write_state("/a identity 1 0\n/b identity 1 0\n/c identity 1 0\n");
+    let mut server = directories.site().serve();
     assert_eq!(server.get("/c").text(), "c");
     stop(&mut server);
-    let paths: Vec<_> =
-        place.remembered().lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let paths: Vec<_> = directories
+        .read_state()
+        .lines()
+        .skip(1)
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
     assert_eq!(paths, ["/c", "/a", "/b"]);
 }
 
 #[test]
 fn during_the_warmup_traffic_is_served_and_readiness_shows_the_progress() {
-    let place = Place::new();
-    place.file("a", b"a");
-    let before = place.remember(&missing_names());
-    let site = place.site().env("PAGECAST_WARM_TIMEOUT", "1h");
+    let directories = ServerDirectories::new();
+    directories.file("a", b"a");
+    let before = directories.write_state(&missing_names());
+    let site = directories.site().env("PAGECAST_WARM_TIMEOUT", "1h");
     let mut server = site.launch("listening on http://");
     let warming = server.get_until("/readyz", |reply| {
         reply.text().strip_prefix("Warming: ").is_some_and(|rest| !rest.starts_with("0 "))
@@ -83,15 +87,15 @@ fn during_the_warmup_traffic_is_served_and_readiness_shows_the_progress() {
     assert_eq!((&status["phase"], &status["warming"]["of"]), (&"warming".into(), &MISSING.into()));
     assert_eq!(ask_to_warm(&server, "Pagecast-Admin: 1\r\n").status, 409, "one at a time");
     stop(&mut server);
-    assert_eq!(place.remembered(), before, "who was not warm yet has nothing better to remember");
+    assert_eq!(directories.read_state(), before, "who was not warm yet has nothing better to remember");
 }
 
 #[test]
 fn the_warmup_ends_at_its_timeout() {
     for (timeout, expected) in [("50ms", "warmup not complete after"), ("0", " ready: ")] {
-        let place = Place::new();
-        place.remember(&missing_names());
-        let server = place.site().env("PAGECAST_WARM_TIMEOUT", timeout).serve();
+        let directories = ServerDirectories::new();
+        directories.write_state(&missing_names());
+        let server = directories.site().env("PAGECAST_WARM_TIMEOUT", timeout).serve();
         assert!(server.log().contains(expected), "{}", server.log());
         assert!(!server.log().contains("complete after") || timeout != "0", "{}", server.log());
         assert_eq!(server.get("/readyz").status, 200);
@@ -100,13 +104,13 @@ fn the_warmup_ends_at_its_timeout() {
 
 #[test]
 fn files_that_may_not_be_served_are_not_warmed() {
-    let place = Place::new();
-    place.file(".secret", b"s");
-    place.file("a", b"a");
-    place.remember(
+    let directories = ServerDirectories::new();
+    directories.file(".secret", b"s");
+    directories.file("a", b"a");
+    directories.write_state(
         "/.secret identity 1 1\n/../a identity 1 1\n/gone identity 1 1\n/a identity 1 1\ngarbage\n",
     );
-    let server = place.site().serve();
+    let server = directories.site().serve();
     assert!(server.log().contains("2 malformed lines of "), "{}", server.log());
     assert!(server.log().contains("3 of 3 files, 1 bytes, 2 gone"), "{}", server.log());
 }
@@ -114,28 +118,28 @@ fn files_that_may_not_be_served_are_not_warmed() {
 #[test]
 fn a_malformed_state_file_is_ignored() {
     for garbage in [&b""[..], &[0xff; 70_000], b"{\"hot\": []}\n"] {
-        let place = Place::new();
-        place.file("a", b"a");
-        std::fs::write(place.state_file(), garbage).unwrap();
-        let mut server = place.site().serve();
+        let directories = ServerDirectories::new();
+        directories.file("a", b"a");
+        std::fs::write(directories.state_file(), garbage).unwrap();
+        let mut server = directories.site().serve();
         assert!(server.log().contains("has an unknown format and is ignored"), "{}", server.log());
         assert_eq!(server.get("/a").text(), "a");
         stop(&mut server);
-        assert!(place.remembered().contains("\n/a identity 1 "), "{}", place.remembered());
+        assert!(directories.read_state().contains("\n/a identity 1 "), "{}", directories.read_state());
     }
 }
 
 #[test]
 fn an_unusable_state_directory_is_an_error_at_start() {
-    let place = Place::new();
-    let closed = place.state.path().join("closed");
+    let directories = ServerDirectories::new();
+    let closed = directories.state.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o555);
     std::fs::set_permissions(&closed, mode).unwrap();
-    place.file("a", b"a");
-    let file = place.root.path().join("a");
+    directories.file("a", b"a");
+    let file = directories.root.path().join("a");
     for path in [Path::new("/nowhere/at/all"), &file, &closed] {
-        let site = place.site().unprivileged().env("PAGECAST_STATE_DIR", path.to_str().unwrap());
+        let site = directories.site().unprivileged().env("PAGECAST_STATE_DIR", path.to_str().unwrap());
         let ended = site.command().output().unwrap();
         let message = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(1), "{message}");
@@ -148,35 +152,35 @@ fn an_unusable_state_directory_is_an_error_at_start() {
 
 #[test]
 fn a_stop_that_cannot_save_the_state_succeeds_and_logs_it() {
-    let place = Place::new();
-    place.file("a", b"a");
-    let mut server = place.site().serve();
+    let directories = ServerDirectories::new();
+    directories.file("a", b"a");
+    let mut server = directories.site().serve();
     assert_eq!(server.get("/a").status, 200);
-    std::fs::remove_dir_all(place.state.path()).unwrap();
+    std::fs::remove_dir_all(directories.state.path()).unwrap();
     stop(&mut server);
     assert!(server.log().contains("the list of recently used files can't be written"), "{}", server.log());
 }
 
 #[test]
 fn a_kill_leaves_the_saved_state_and_the_next_start_cleans_up() {
-    let place = Place::new();
-    place.file("a", b"a");
-    place.file("b", b"b");
-    let mut server = place.site().serve();
+    let directories = ServerDirectories::new();
+    directories.file("a", b"a");
+    directories.file("b", b"b");
+    let mut server = directories.site().serve();
     assert_eq!(server.get("/a").status, 200);
     stop(&mut server);
-    let before = place.remembered();
+    let before = directories.read_state();
     assert!(before.contains("\n/a identity 1 "), "{before}");
-    let mut server = place.site().serve();
+    let mut server = directories.site().serve();
     assert_eq!(server.get("/b").status, 200);
     server.signal("KILL");
     server.wait();
-    assert_eq!(place.remembered(), before);
+    assert_eq!(directories.read_state(), before);
     // As a kill during the write leaves it.
-    std::fs::write(place.state.path().join(".pagecast-temporary.1-1"), "pagecast hot").unwrap();
-    let server = place.site().serve();
+    std::fs::write(directories.state.path().join(".pagecast-temporary.1-1"), "pagecast hot").unwrap();
+    let server = directories.site().serve();
     assert!(server.log().contains("1 of 1 files"), "{}", server.log());
-    assert_eq!(std::fs::read_dir(place.state.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(directories.state.path()).unwrap().count(), 1);
 }
 
 #[test]
@@ -327,12 +331,12 @@ fn a_file_that_changes_under_many_responses_is_logged_once() {
 }
 
 /// A root and a state directory that outlive servers.
-struct Place {
+struct ServerDirectories {
     root: tempfile::TempDir,
     state: tempfile::TempDir,
 }
 
-impl Place {
+impl ServerDirectories {
     fn new() -> Self {
         Self { root: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() }
     }
@@ -360,12 +364,12 @@ impl Place {
         self.state.path().join("hot-files")
     }
 
-    fn remembered(&self) -> String {
+    fn read_state(&self) -> String {
         std::fs::read_to_string(self.state_file()).unwrap()
     }
 
     /// Writes a state file with these lines for the next server.
-    fn remember(&self, lines: &str) -> String {
+    fn write_state(&self, lines: &str) -> String {
         let text = format!("pagecast hot files, version 1\n{lines}");
         std::fs::write(self.state_file(), &text).unwrap();
         text
