@@ -9,7 +9,7 @@
 //! | [`server`]    | start, workers, accept loops, the App with its middleware, run, stop            |
 //! | [`cli`]       | the command line; the commands: compress, verify, sign, warm                   |
 //! | [`admin`]     | admin listener: dashboard, metrics page, status, operators' actions, health    |
-//! | [`lifecycle`] | phases, reload, handover to a successor, cache warmup                          |
+//! | [`lifecycle`] | phases, reload, handover to a successor, cache warm-up                         |
 //! | [`site`]      | one request: handler, resolver, reply, errors, https policy, listings, archives |
 //! | [`net`]       | sockets: listeners, HTTP/1.1, HTTP/2, TLS, sending                             |
 //! | [`auth`]      | signed URLs, tokens, passwords                                                 |

@@ -13,7 +13,7 @@ use crate::cli::outcome::CommandOutput;
 use crate::config::{Address, Config, Secret};
 use crate::lifecycle::warmup::progress::{ADMIN_HEADER, PATH, WarmProgressLine};
 
-/// Requests a warmup of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line
+/// Requests a warm-up of the server that `config` describes, or of the one at the given address, and waits for it. Prints one line
 /// of counts. The output is clean if files were found and all of them were read.
 pub fn warm(config: &Config, arguments: &WarmArgs) -> CommandOutput {
     let outcome = match arguments.admin.as_ref().or(config.listening.admin_listen.given()) {

@@ -1,4 +1,4 @@
-//! Cache warmup: which files are hot, and reading them into memory again.
+//! Cache warm-up: which files are hot, and reading them into memory again.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Runs the server: start, warmup, serving, stop.
+//! Runs the server: start, warm-up, serving, stop.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Counts how much a warmup may still read into the caches.
+//! Counts how much a warm-up may still read into the caches.
 
 use crate::config::ResolvedLimits;
 use crate::files::warming::BudgetCharge;

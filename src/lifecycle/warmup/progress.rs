@@ -1,10 +1,10 @@
-//! Progress of a warmup, and the request that starts one; shared by the admin listener and `pagecast warm`.
+//! Progress of a warm-up, and the request that starts one; shared by the admin listener and `pagecast warm`.
 
 use std::fmt;
 
 use crate::files::warming::WarmResult;
 
-/// Counts of the warmup under way, or of the last one.
+/// Counts of the warm-up under way, or of the last one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct WarmupCounts {
     /// Files to read.

@@ -10,7 +10,7 @@ use crate::lifecycle::warmup::state_dir::StateDirectory;
 use crate::lifecycle::warmup::warmer::Warmup;
 use crate::sys::own_thread::run_on_own_thread;
 
-/// The state directory, if one is configured, and the warmup that reads from it. Cheap to clone.
+/// The state directory, if one is configured, and the warm-up that reads from it. Cheap to clone.
 ///
 /// Decision: docs/decisions/034-warm-restart.md.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl WarmupState {
         lifecycle.advance(Phase::Warming);
         let begun = Instant::now();
         let reading = async {
-            // An operator may have requested a warmup already.
+            // An operator may have requested a warm-up already.
             let turn = Arc::clone(&self.warmup.turn).lock_owned().await;
             let (directory, max) = (directory.clone(), self.warmup.max_files);
             let hot = run_on_own_thread(move || directory.read(max)).await.unwrap_or_default();

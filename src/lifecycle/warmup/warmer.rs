@@ -17,14 +17,14 @@ use crate::site::resolver::hides;
 /// Reads files into memory before clients request them. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub(crate) struct Warmup {
-    /// A warmup under way goes on with the target before.
+    /// A warm-up under way goes on with the target before.
     pub(crate) target: Arc<ArcSwap<WarmupTarget>>,
     limits: ResolvedLimits,
     /// Number of files that are read at the same time.
     parallel: usize,
     /// Most files that are saved for the next start, or read on request.
     pub(crate) max_files: usize,
-    /// Held during a warmup.
+    /// Held during a warm-up.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) progress: Arc<Mutex<WarmupCounts>>,
 }
