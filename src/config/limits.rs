@@ -42,7 +42,7 @@ pub struct ResolvedLimits {
 }
 
 /// Derives every amount that is `auto`. Refuses given amounts that don't fit together on this system.
-pub fn settle(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, ConfigError> {
+pub fn resolve_limits(config: &Config, facts: &SystemFacts) -> Result<ResolvedLimits, ConfigError> {
     let mut limits = reserved(config, facts);
     (limits.handles, limits.max_connections) = share_files(config, &limits)?;
     Ok(limits)
@@ -154,7 +154,7 @@ fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigErr
     ))
 }
 
-/// Keys of the settings on which it depends whether [`settle`] succeeds.
+/// Keys of the settings on which it depends whether [`resolve_limits`] succeeds.
 pub(crate) const INPUTS: &[&str] =
     &["workers", "listen", "tls_listen", "handles", "max_connections", "directories_at_once", "state_dir"];
 
@@ -236,17 +236,17 @@ mod tests {
             (1_024, Some(18), Some(856), (18, 856)),
             (1_024, Some(8), Some(1), (8, 1)),
         ] {
-            let limits = settle(&config(handles, connections), &facts(open_files)).expect("it fits");
+            let limits = resolve_limits(&config(handles, connections), &facts(open_files)).expect("it fits");
             assert_eq!((limits.handles, limits.max_connections), expected, "{open_files}");
         }
     }
 
     #[test]
-    fn every_settlement_fits_in_the_limit() {
+    fn all_resolved_limits_fit_in_the_limit() {
         for cpus in [1, 2, 64, 2_000] {
             for open_files in (64..5_000).step_by(7) {
                 let facts = SystemFacts { cpus, ..facts(open_files) };
-                let limits = settle(&Config::default(), &facts).expect("it fits");
+                let limits = resolve_limits(&Config::default(), &facts).expect("it fits");
                 assert!(limits.workers >= 1 && limits.handles >= 8 && limits.max_connections >= 12);
                 let sum = limits.handles + limits.max_connections + limits.reserve;
                 assert!(sum <= limits.open_files, "{facts:?} {limits:?}");
@@ -276,7 +276,8 @@ mod tests {
             (40, None, None, "the limit is 40: that is too few to serve with"),
             (0, None, None, "the limit is 0:"),
         ] {
-            let error = settle(&config(handles, connections), &facts(open_files)).expect_err("too many");
+            let error =
+                resolve_limits(&config(handles, connections), &facts(open_files)).expect_err("too many");
             let text = error.to_string();
             assert!(text.contains(reported), "{text}");
         }
@@ -298,7 +299,7 @@ mod tests {
             };
             let facts = SystemFacts { cpus, ..facts(open_files) };
             assert_eq!(
-                settle(&config, &facts).map(|limits| limits.workers),
+                resolve_limits(&config, &facts).map(|limits| limits.workers),
                 Ok(workers),
                 "{cpus} {open_files}"
             );
@@ -309,7 +310,7 @@ mod tests {
     fn inherited_sockets_are_counted_in_place_of_addresses() {
         let reserve = |inherited| {
             let facts = SystemFacts { inherited, ..facts(1_024) };
-            settle(&Config::default(), &facts).map(|limits| (limits.sockets, limits.reserve))
+            resolve_limits(&Config::default(), &facts).map(|limits| (limits.sockets, limits.reserve))
         };
         let Ok((sockets, reserved)) = reserve(0) else { panic!("it fits") };
         assert_eq!(sockets, 2);
@@ -319,22 +320,22 @@ mod tests {
 
     #[test]
     fn sockets_that_were_not_reckoned_with_take_the_place_of_connections() {
-        let settled = |config: &Config, sockets| {
-            let limits = settle(config, &facts(1_024)).expect("it fits");
+        let resolved = |config: &Config, sockets| {
+            let limits = resolve_limits(config, &facts(1_024)).expect("it fits");
             limits.with_sockets(sockets, config).map(|with| limits.max_connections - with.max_connections)
         };
         let open = Config::default();
-        assert_eq!(settled(&open, 2), Ok(0));
-        assert_eq!(settled(&open, 1), Ok(0));
-        assert_eq!(settled(&open, 12), Ok(10));
-        assert!(settled(&open, 1_000).is_err());
-        assert_eq!(settled(&config(Some(8), Some(800)), 12), Ok(0), "there is room to spare");
-        assert!(settled(&config(Some(18), Some(856)), 12).is_err(), "it was given");
+        assert_eq!(resolved(&open, 2), Ok(0));
+        assert_eq!(resolved(&open, 1), Ok(0));
+        assert_eq!(resolved(&open, 12), Ok(10));
+        assert!(resolved(&open, 1_000).is_err());
+        assert_eq!(resolved(&config(Some(8), Some(800)), 12), Ok(0), "there is room to spare");
+        assert!(resolved(&config(Some(18), Some(856)), 12).is_err(), "it was given");
     }
 
     #[test]
     fn mappings_and_mapped_bytes_are_half_of_what_there_is() {
-        let limits = settle(&Config::default(), &facts(1_024)).expect("it fits");
+        let limits = resolve_limits(&Config::default(), &facts(1_024)).expect("it fits");
         assert_eq!(limits.mappings, 32_765);
         assert_eq!(limits.cache_bytes, 4 << 30);
         let config = Config {
@@ -342,7 +343,7 @@ mod tests {
                 .into(),
             ..Config::default()
         };
-        assert_eq!(settle(&config, &facts(1_024)).map(|limits| limits.cache_bytes), Ok(0));
+        assert_eq!(resolve_limits(&config, &facts(1_024)).map(|limits| limits.cache_bytes), Ok(0));
     }
 
     #[test]
@@ -350,7 +351,7 @@ mod tests {
         let heap = |memory_bytes| {
             let memory = MemoryAmount { bytes: memory_bytes, source: MemorySource::Machine };
             let facts = SystemFacts { memory, ..facts(1_024) };
-            settle(&Config::default(), &facts).expect("it fits").heap_bytes
+            resolve_limits(&Config::default(), &facts).expect("it fits").heap_bytes
         };
         assert_eq!(heap(8 << 30), 128 << 20);
         assert_eq!(heap(64 << 20), 16 << 20);

@@ -69,7 +69,7 @@ pub fn load(
     }
     if *config_use == ConfigUse::Serving {
         draft.check_together(SERVING_CHECKS);
-        draft.settle(facts);
+        draft.resolve_limits(facts);
     }
     draft.read_access(*config_use, disk);
     ConfigErrors::none_or(draft.errors)?;
@@ -240,12 +240,12 @@ impl ConfigDraft {
     }
 
     /// Derives the limits, unless a value that they depend on is invalid.
-    fn settle(&mut self, facts: &SystemFacts) {
+    fn resolve_limits(&mut self, facts: &SystemFacts) {
         if !self.is_sound(limits::INPUTS) {
             return;
         }
-        let settled = limits::settle(&self.loaded.config, facts).map_err(|error| vec![error]);
-        self.loaded.limits = self.value_of(settled);
+        let resolved = limits::resolve_limits(&self.loaded.config, facts).map_err(|error| vec![error]);
+        self.loaded.limits = self.value_of(resolved);
         let LoadedConfig { config, origins, .. } = &mut self.loaded;
         for setting in SETTINGS.iter().filter(|setting| setting.default() == AUTO) {
             if (setting.value)(config) == AUTO {

@@ -48,7 +48,7 @@ pub use example::example;
 pub use file_reader::{FileReader, RegularFiles, SecretFile, SystemFileReader};
 pub use headers::{ConfigHeaderValue, ExtraHeaders, ReferrerPolicy, TransportSecurity};
 pub use inputs::{ConfigUse, ProcessInputs, TextLayer};
-pub use limits::{ResolvedLimits, settle};
+pub use limits::{ResolvedLimits, resolve_limits};
 pub(crate) use load::read_redirects;
 pub use load::{LoadedConfig, load};
 pub use log_output::{LogFilter, LogTarget};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum ValueOrigin {
     /// Nobody gave it.
     Default,
-    /// Nobody gave it, and it was settled from what the system allows.
+    /// Nobody gave it, and it was derived from what the system allows.
     Derived,
     /// A line of the file, counted from 1.
     File {

@@ -21,8 +21,8 @@ pub(crate) fn shown(config: &Config, origins: &ValueOrigins, limits: &ResolvedLi
     };
     let settings = SETTINGS.iter().map(|setting| {
         let origin = origins.of(setting.key);
-        let settled = settled(limits, setting.key).filter(|_| *origin == ValueOrigin::Derived);
-        row(setting.group, setting.key, settled.unwrap_or_else(|| (setting.value)(config)), origin)
+        let derived = derived_value(limits, setting.key).filter(|_| *origin == ValueOrigin::Derived);
+        row(setting.group, setting.key, derived.unwrap_or_else(|| (setting.value)(config)), origin)
     });
     let rules = config.rules.iter().zip(&origins.rules);
     let rules = rules.map(|(rule, origin)| row("Rules", RULE, rule.path.to_string(), origin));
@@ -43,8 +43,8 @@ pub(crate) struct ShownValue {
     pub(crate) origin: String,
 }
 
-/// What became of a setting that was `auto`.
-fn settled(limits: &ResolvedLimits, key: &str) -> Option<String> {
+/// The derived value of a setting that is `auto`; `None` for all others.
+fn derived_value(limits: &ResolvedLimits, key: &str) -> Option<String> {
     Some(match key {
         "workers" => limits.workers.to_string(),
         "handles" => limits.handles.to_string(),
@@ -85,7 +85,7 @@ pub(crate) fn table(rows: &[ShownValue]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, ValueOrigins, settle};
+    use crate::config::{Config, ValueOrigins, resolve_limits};
     use crate::sys::memory::{MemoryAmount, MemorySource};
     use crate::sys::system_facts::SystemFacts;
 
@@ -99,7 +99,7 @@ mod tests {
             cpus: 2,
             inherited: 0,
         };
-        let limits = settle(&config, &facts).expect("it fits");
+        let limits = resolve_limits(&config, &facts).expect("it fits");
         let mut origins = ValueOrigins::default();
         origins.set("workers", ValueOrigin::Derived);
         origins.set("index", ValueOrigin::Flag("--index".to_owned()));

@@ -118,7 +118,7 @@ impl Pattern {
         let relative = text
             .strip_prefix('/')
             .ok_or_else(|| format!("begins with `{text}`, which does not start with a slash"))?;
-        reject(text.contains('?'), || format!("has a query in `{text}`, on which nothing depends here"))?;
+        reject(text.contains('?'), || format!("has a query in `{text}`: only paths are matched"))?;
         reject(text.contains('#'), || format!("has a fragment in `{text}`, which no client sends"))?;
         let mut pattern = Self::default();
         let relative = relative.strip_suffix('/').unwrap_or(relative);

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
-    ResolvedLimits, RootPath, Setting, ValueOrigins, load, read_redirects, serving_conflicts, settle,
+    ResolvedLimits, RootPath, Setting, ValueOrigins, load, read_redirects, resolve_limits, serving_conflicts,
 };
 use crate::files::FileSettings;
 use crate::http::redirects::Redirects;
@@ -285,7 +285,7 @@ impl Reloader {
         let certificates = self.parse_certificates(found).await?;
         let change = ConfigChange::between(&before.view.config, loaded.config.clone());
         let config = Arc::new(change.config.clone());
-        let limits = settle_beside(&before.limits, &config, &self.given.facts)?;
+        let limits = resolve_limits_beside(&before.limits, &config, &self.given.facts)?;
         self.apply_access_log(&before.view.config, &config).await?;
         let news = news(&change, &before, &loaded);
         if let Some(tls) = &self.targets.tls {
@@ -384,7 +384,7 @@ fn redirects_of(root: &RootPath) -> Result<Arc<Redirects>, ConfigErrors> {
 
 /// Checks live settings beside those that stay until a restart, and derives the limits beside the number of file handles,
 /// which stays too.
-fn settle_beside(
+fn resolve_limits_beside(
     before: &ResolvedLimits,
     config: &Config,
     facts: &SystemFacts,
@@ -393,7 +393,7 @@ fn settle_beside(
     let mut config = config.clone();
     Arc::make_mut(&mut config.open_files).handles = handles;
     let mut errors = serving_conflicts(&config);
-    match settle(&config, facts) {
+    match resolve_limits(&config, facts) {
         Ok(limits) if errors.is_empty() => return Ok(limits),
         Ok(_) => {}
         Err(error) => errors.push(error),

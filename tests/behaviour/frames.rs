@@ -187,8 +187,8 @@ impl<T: Read + Write> Raw<T> {
         self.send(&ping(MARK));
         let mut seen: Vec<String> = Vec::new();
         loop {
-            let is_settled = seen.iter().any(|word| word == "PING" || word.starts_with("GOAWAY"));
-            if is_settled && seen.iter().any(|word| word == expected) {
+            let has_ended = seen.iter().any(|word| word == "PING" || word.starts_with("GOAWAY"));
+            if has_ended && seen.iter().any(|word| word == expected) {
                 return seen;
             }
             let Some(frame) = self.read() else {
