@@ -9,8 +9,8 @@ use std::time::Instant;
 use actix_rt::System;
 use actix_web::{App, test};
 use criterion::{Criterion, criterion_group, criterion_main};
-use pagecast::config::policy::rules::Rules;
 use pagecast::config::{CachesGroup, Config, DurationSetting, OnOff, ResolvedLimits, Symlinks};
+use pagecast::files::policy::Rules;
 use pagecast::files::{FileSettings, Files, Lookup, Root};
 use pagecast::http::target::SitePath;
 

@@ -24,7 +24,6 @@ mod log_output;
 mod nearest;
 mod origin;
 mod paths;
-pub mod policy;
 mod proxy_list;
 mod rule;
 mod rule_reader;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     CacheRef, EncodedVariants, HandlePool, KnownDigests, Mapped, Recency, RenderedHeaders, Sidecars, Version,
 };
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::{date::HttpDate, encoding::Encoding, entity_tag::EntityTag, target::SitePath};
 use crate::sys::kernel::Mapping;
 

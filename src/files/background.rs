@@ -202,8 +202,8 @@ const AT_ONCE: u64 = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::rules::Rules;
     use crate::config::{ByteCount, CompressionGroup, Config, Symlinks};
+    use crate::files::policy::Rules;
     use crate::files::storage::{Call, Faulty, InjectedFault, When};
     use crate::files::{FileSettings, Root};
     use crate::http::target::SitePath;

@@ -15,7 +15,7 @@ use super::{
     RootMonitor, RootState, Tags, Unavailable, Unmapper, residency,
 };
 use crate::config::CachesGroup;
-use crate::config::policy::rules::Rules;
+use crate::files::policy::Rules;
 use crate::http::target::SitePath;
 use crate::sys::blocking_pool::{BlockingPool, JobLost};
 use crate::telemetry::log_throttle::LogThrottle;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::config::Disposition;
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::baseline_headers::BASELINE_LINES;
 use crate::http::{cache_control, date::HttpDate, disposition, encoding::Encoding, entity_tag::EntityTag};
 

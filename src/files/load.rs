@@ -12,7 +12,7 @@ use super::{
     HandlePermit, HandlePool, HeaderInput, KnownDigests, Lookup, Mapped, NameResult, OpenFile, Recency,
     RenderedHeaders, Root, RootEntry, Sidecars, Storage, Tags, Unmapper, Version, fault_of, is_missing,
 };
-use crate::config::policy::rules::Rules;
+use crate::files::policy::Rules;
 use crate::http::media_type::{is_compressible, media_type};
 use crate::http::{encoding::Encoding, target::SitePath};
 use crate::sys::blocking_pool::JobLost;

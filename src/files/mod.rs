@@ -3,6 +3,7 @@
 //! - Lookup: `cache` (the files of a root), `lookup` (in the caches or on the disk), `name_cache`, `name`, `pending_lookups`, `inotify`, `root_monitor`.
 //! - Opening: `root` (the only file in which a path reaches the system), `symlinks`, `directory`, `network`, `storage` (the disk calls
 //!   as a trait, with test doubles).
+//! - Policy: `policy` (what rules and site-wide settings say about a path).
 //! - Assets: `load` (from a path to an asset), `asset`, `asset_cache`, `counted_cache`, `cache_ref`, `version`, `headers`, `tags`, `sidecars`,
 //!   `encoded_variants`.
 //! - Sending: `handle_pool`, `mapped`, `residency`, `reads`, `window`, `recency`, `warming`.
@@ -32,6 +33,7 @@ pub(crate) mod name;
 mod name_cache;
 mod network;
 mod pending_lookups;
+pub mod policy;
 mod read_exact;
 pub(crate) mod reads;
 pub(crate) mod recency;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Asset, CacheRef};
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::target::SitePath;
 
 /// A path and what it last led to. Shared by the name cache and the path caches of the workers.

@@ -146,8 +146,8 @@ const SORTED_MIN: usize = 4096;
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::config::policy::rules::Rules;
     use crate::files::name::{Lookup, NameResult};
+    use crate::files::policy::Rules;
 
     fn missing(path: &SitePath<'static>, now_ms: u64) -> Arc<Name> {
         let policy = Rules::new(&Config::default()).policy(path);

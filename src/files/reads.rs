@@ -382,8 +382,8 @@ const CLEAN_FROM: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::rules::Rules;
     use crate::config::{Config, Symlinks};
+    use crate::files::policy::Rules;
     use crate::files::storage::{Call, Faulty, InjectedFault, RecordedCall, Slow, When};
     use crate::files::{FileSettings, Files, Lookup, Root};
     use crate::http::target::SitePath;

@@ -13,12 +13,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::config::policy::rules::Rules;
 use crate::config::{
     Auto, Config, ConfigError, ConfigErrors, Count, LoadedConfig, ProcessInputs, RegularFiles,
     ResolvedLimits, RootPath, Setting, ValueOrigins, load, read_redirects, resolve_limits, serving_conflicts,
 };
 use crate::files::FileSettings;
+use crate::files::policy::Rules;
 use crate::http::redirects::Redirects;
 use crate::lifecycle::config_change::ConfigChange;
 use crate::lifecycle::config_reads::{ConfigReads, ReadLost};

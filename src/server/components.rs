@@ -8,8 +8,8 @@ use crate::admin::authorize::AdminAuth;
 use crate::admin::context::ServerContext;
 use crate::admin::health::Health;
 use crate::admin::slots::AdminSlots;
-use crate::config::policy::rules::Rules;
 use crate::config::{ConfigError, LoadedConfig, ProcessInputs};
+use crate::files::policy::Rules;
 use crate::files::storage::Storage;
 use crate::files::{FileSettings, Files, Root};
 use crate::lifecycle::{

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use bytes::Bytes;
 
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::cors::{CorsAnswer, CorsRequest, decide};
 use crate::net::prerendered::PrerenderedResponse;
 use crate::site::reply::add_lines;

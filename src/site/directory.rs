@@ -8,7 +8,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config::TrailingSlash;
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::baseline_headers::BASELINE_LINES;
 use crate::http::cache_control::REVALIDATE;
 use crate::http::canned_response::UNKNOWN_ARCHIVE;

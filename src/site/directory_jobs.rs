@@ -224,7 +224,7 @@ const NICENESS: i32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::rules::Rules;
+    use crate::files::policy::Rules;
     use crate::http::query::ListingFormat;
     use crate::site::listing::sort::Sorting;
     use actix_web::body::{BodySize, MessageBody, to_bytes};

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::http::canned_response::NOT_ACCEPTABLE;
 use crate::http::error::HttpError;
 use crate::http::range::unsatisfied_content_range;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::files::{Asset, Lookup};
 use crate::http::canned_response::{BUSY, NOT_FOUND};
 use crate::http::error::HttpError;

@@ -8,10 +8,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use crate::config::policy::rules::PathPolicy;
 use crate::files::Asset;
 use crate::files::digests::Digest;
 use crate::files::handle_pool::Handle;
+use crate::files::policy::PathPolicy;
 use crate::http::baseline_headers::{BASELINE_LINES, text_lines};
 use crate::http::cache_control::REVALIDATE;
 use crate::http::canned_response::PRECONDITION_FAILED;

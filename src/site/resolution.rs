@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 
-use crate::config::policy::rules::PathPolicy;
+use crate::files::policy::PathPolicy;
 use crate::files::{Asset, Lookup, Name};
 use crate::http::cache_control;
 use crate::http::error::HttpError;

@@ -7,8 +7,8 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::uri::Authority;
 
-use crate::config::policy::rules::PathPolicy;
 use crate::config::{Dotfiles, TrailingSlash};
+use crate::files::policy::PathPolicy;
 use crate::files::{FoundFile, Lookup, Name};
 use crate::http::canned_response::{BAD_TARGET, BUSY, FAILED, NOT_FOUND, UNREADABLE};
 use crate::http::error::HttpError;

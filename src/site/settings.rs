@@ -8,8 +8,8 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 
 use crate::auth::access::Authenticator;
-use crate::config::policy::rules::PathPolicy;
 use crate::config::{Config, LoadedConfig, Verify};
+use crate::files::policy::PathPolicy;
 use crate::files::{Files, Name};
 use crate::http::redirects::Redirects;
 use crate::http::target::SitePath;

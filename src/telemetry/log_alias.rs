@@ -42,7 +42,7 @@ const FORMER_TARGETS: &[(&str, &[&str])] = &[
     ("produced", &["site::streamed_body"]),
     ("reload", &["lifecycle::reload"]),
     ("reply", &["site::reply"]),
-    ("rules", &["config::policy"]),
+    ("rules", &["files::policy"]),
     ("serve", &["site"]),
     ("serve::pages", &["site::error_pages"]),
     ("serve::place", &["site::resolver"]),

@@ -16,11 +16,11 @@ use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{App, Error, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use pagecast::config::policy::rules::Rules;
 use pagecast::config::{
     ByteCount, CachesGroup, Config, ConnectionsGroup, CredentialFiles, DurationSetting, LoadedConfig, OnOff,
     ResolvedLimits, SendingGroup, Symlinks, Toggle, ValueOrigins,
 };
+use pagecast::files::policy::Rules;
 use pagecast::files::{FileSettings, Files, Root};
 use pagecast::limits::client_limits::Limits;
 use pagecast::net::opening;

@@ -59,8 +59,8 @@ const NAMES_MAX: usize = 10_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::rules::Rules;
     use crate::config::{Config, Dotfiles, Symlinks};
+    use crate::files::policy::Rules;
     use crate::files::{FileSettings, Files, Root};
     use std::os::unix::fs::symlink;
 

@@ -152,8 +152,8 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use crate::config::policy::rules::Rules;
     use crate::config::{ByteCount, Config, Count, OnOff, Symlinks};
+    use crate::files::policy::Rules;
     use crate::files::{FileSettings, Root};
 
     fn limits(entries: u64, bytes: u64, depth: u64) -> DirectoriesGroup {

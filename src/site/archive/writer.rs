@@ -139,9 +139,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use crate::config::policy::rules::Rules;
     use crate::config::{Config, Count, DirectoriesGroup, Dotfiles, OnOff, Symlinks};
     use crate::files::directory::ReadPermission;
+    use crate::files::policy::Rules;
     use crate::files::{FileSettings, Root};
 
     const MOMENT: u64 = 1_700_000_000;
