@@ -43,7 +43,7 @@ pub struct CompressArgs {
     /// Write nothing; report what would be written.
     pub check: bool,
     /// Encodings, each once, the most preferred first.
-    pub codings: Vec<Encoding>,
+    pub encodings: Vec<Encoding>,
     /// Files that are read at once, at least 1. `None`: one for each processor.
     pub threads: Option<usize>,
 }

@@ -193,7 +193,7 @@ impl<'a> Given<'a> {
             "config" if self.has(&EXAMPLE) => Action::Print(example()),
             "config" => Action::ShowConfig,
             "compress" => Action::Compress(CompressArgs {
-                codings: self.read(&CODINGS, codings).unwrap_or_else(|| Encoding::ALL.to_vec()),
+                encodings: self.read(&CODINGS, encodings).unwrap_or_else(|| Encoding::ALL.to_vec()),
                 threads: self.threads(),
                 check: self.has(&CHECK),
             }),
@@ -284,13 +284,13 @@ impl<'a> Given<'a> {
     }
 }
 
-fn codings(text: &str) -> Result<Vec<Encoding>, String> {
+fn encodings(text: &str) -> Result<Vec<Encoding>, String> {
     let names: Vec<&str> = text.split(',').map(str::trim).collect();
-    let is_known = |name: &str| Encoding::ALL.iter().any(|coding| coding.name() == name);
+    let is_known = |name: &str| Encoding::ALL.iter().any(|encoding| encoding.name() == name);
     match names.iter().find(|name| !is_known(name)) {
         Some(&"") => Err("has an empty item in its list".to_owned()),
         Some(other) => Err(format!("contains the unknown encoding {other:?}")),
-        None => Ok(Encoding::ALL.into_iter().filter(|coding| names.contains(&coding.name())).collect()),
+        None => Ok(Encoding::ALL.into_iter().filter(|encoding| names.contains(&encoding.name())).collect()),
     }
 }
 
@@ -429,8 +429,8 @@ mod tests {
 
     #[test]
     fn the_commands_for_trees_know_their_own_flags_and_few_settings() {
-        let compress = |check, codings: &[Encoding], threads| {
-            Action::Compress(CompressArgs { check, codings: codings.to_vec(), threads })
+        let compress = |check, encodings: &[Encoding], threads| {
+            Action::Compress(CompressArgs { check, encodings: encodings.to_vec(), threads })
         };
         let verify = |json, threads| Action::Verify(VerifyArgs { json, threads });
         for (arguments, task, root, settings) in [

@@ -45,7 +45,7 @@ pub fn compress(config: &Config, arguments: &CompressArgs) -> CommandOutput {
             _ => {}
         }
     }
-    let jobs = jobs(&items, config.compression.compress_from.get(), &arguments.codings, &mut totals.files);
+    let jobs = jobs(&items, config.compression.compress_from.get(), &arguments.encodings, &mut totals.files);
     let progress = CommandProgress::over(jobs.iter().map(|job| job.bytes).sum());
     let compressor = Compressor { root: &root, progress: &progress, check: arguments.check };
     // One job at a time: a thread with a batch of large files would be left working alone.

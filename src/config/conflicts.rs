@@ -87,15 +87,15 @@ fn certificates(config: &Config, conflicts: &mut Vec<String>) {
     let (listen, chains, keys) = (&config.tls.tls_listen, &config.tls.tls_cert, &config.tls.tls_key);
     match (count(chains), count(keys)) {
         (0, 0) if !config.tls_addresses().is_empty() => conflicts.push(format!(
-            "PAGECAST_TLS_LISTEN={listen} needs a certificate: give PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
+            "PAGECAST_TLS_LISTEN={listen} needs a certificate: set PAGECAST_TLS_CERT and PAGECAST_TLS_KEY, or turn it off"
         )),
         (1.., 0) => conflicts
-            .push(format!("PAGECAST_TLS_CERT={chains} is of no use without its key: give PAGECAST_TLS_KEY")),
+            .push(format!("PAGECAST_TLS_CERT={chains} requires its private key: set PAGECAST_TLS_KEY")),
         (0, 1..) => conflicts.push(format!(
-            "PAGECAST_TLS_KEY={keys} is of no use without its certificate: give PAGECAST_TLS_CERT"
+            "PAGECAST_TLS_KEY={keys} requires its certificate: set PAGECAST_TLS_CERT"
         )),
         (certificates, others) if certificates != others => conflicts.push(format!(
-            "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must name as many files, a key for each certificate: \
+            "PAGECAST_TLS_CERT={chains} and PAGECAST_TLS_KEY={keys} must list the same number of files, a key for each certificate: \
              there are {certificates} and {others}"
         )),
         _ => {}
@@ -127,8 +127,8 @@ fn proxy_protocol(config: &Config, conflicts: &mut Vec<String>) {
     let protocol = config.clients.proxy_protocol;
     if protocol != ProxyProtocol::Off && config.clients.trusted_proxies.is_empty() {
         conflicts.push(format!(
-            "PAGECAST_PROXY_PROTOCOL={protocol} is of no use without PAGECAST_TRUSTED_PROXIES: nobody is trusted to say \
-             whom he speaks for (or PAGECAST_PROXY_PROTOCOL=off)"
+            "PAGECAST_PROXY_PROTOCOL={protocol} requires PAGECAST_TRUSTED_PROXIES: only listed proxies may send the \
+             client's address (or PAGECAST_PROXY_PROTOCOL=off)"
         ));
     }
 }
@@ -169,7 +169,7 @@ mod tests {
                 conflicts(&Config { clients, ..Config::default() })
             };
             let text = conflicts("none");
-            assert!(text.contains("is of no use without PAGECAST_TRUSTED_PROXIES"), "{text}");
+            assert!(text.contains("requires PAGECAST_TRUSTED_PROXIES"), "{text}");
             assert_eq!(conflicts("unix"), "");
         }
     }

@@ -96,9 +96,9 @@ impl ResolvedLimits {
         let is_given = config.connections.max_connections.given().is_some();
         if missing > 0 && (is_given || left < CONNECTIONS_MIN) {
             return Err(ConfigError::Conflict(format!(
-                "{more} listening sockets more than PAGECAST_WORKERS={} has need of are taken over, and the limit of {} \
+                "{more} more listening sockets are taken over than PAGECAST_WORKERS={} needs, and the limit of {} \
                  open files has no room for them: lower PAGECAST_MAX_CONNECTIONS or PAGECAST_HANDLES by {missing}, \
-                 raise the limit (ulimit -n, LimitNOFILE), or keep the workers as many as they were",
+                 raise the limit (ulimit -n, LimitNOFILE), or keep the previous number of workers",
                 config.listening.workers, self.open_files
             )));
         }
@@ -140,7 +140,7 @@ fn too_many(config: &Config, limits: &ResolvedLimits, least: usize) -> ConfigErr
     let rest = open_files.saturating_sub(reserve);
     let fits = if rest >= HANDLES_MIN + CONNECTIONS_MIN {
         let share = (rest / 4).clamp(HANDLES_MIN, HANDLES_MAX);
-        format!("what fits is, say, PAGECAST_HANDLES={share} with PAGECAST_MAX_CONNECTIONS={}", rest - share)
+        format!("these would fit: PAGECAST_HANDLES={share} with PAGECAST_MAX_CONNECTIONS={}", rest - share)
     } else {
         "that is too few to serve with".to_owned()
     };
@@ -163,7 +163,7 @@ pub(crate) const INPUTS: &[&str] =
 /// is looked at.
 pub const PROCESS_FILES: usize = 26;
 
-/// Of each worker, besides its listening sockets: an event loop 3, signals 1, the page map 1.
+/// Descriptors of each worker, besides its listening sockets: event loop 3, signals 1, the page map 1.
 pub const WORKER_FILES: usize = 5;
 
 /// The state directory, and twice more while it is written to.
@@ -262,7 +262,7 @@ mod tests {
                 Some(5_000),
                 Some(60_000),
                 "PAGECAST_HANDLES=5000, PAGECAST_MAX_CONNECTIONS=60000 and a reserve of 150 \
-                 (PAGECAST_WORKERS=auto: 2) need 65150 open files, and the limit is 1024: what fits is, say, \
+                 (PAGECAST_WORKERS=auto: 2) need 65150 open files, and the limit is 1024: these would fit: \
                  PAGECAST_HANDLES=218 with PAGECAST_MAX_CONNECTIONS=656; \
                  or raise the limit (ulimit -n, LimitNOFILE) or lower PAGECAST_WORKERS",
             ),

@@ -190,7 +190,7 @@ impl ConfigDraft {
             ] {
                 if is_wanted && file.given().is_none() && self.is_sound(&[key]) {
                     self.errors.push(ConfigError::Conflict(format!(
-                        "{}: the way {method} opens nothing without {}, which is off: name the file, or leave {method} out",
+                        "{}: the method {method} requires {}, which is off: set the file, or remove {method}",
                         name_at(origin, "rule.access"),
                         variable_of(key)
                     )));

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 /// The layer, and the place in it, that a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody gave it.
+    /// The built-in default.
     Default,
-    /// Nobody gave it, and it was derived from what the system allows.
+    /// Derived from what the system allows, as no value was given.
     Derived,
     /// A line of the file, counted from 1.
     File {

@@ -55,7 +55,7 @@ pub struct RuleEffects {
 /// Bandwidth limits of a path. `None`: the limit of the whole server applies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleRates {
-    /// Of one client over all its connections, for these paths only.
+    /// Rate of one client over all its connections, for these paths only.
     pub client: Option<RuleRate>,
     /// Bytes that a client may take at once before that rate applies.
     pub client_burst: Option<Auto<ByteCount>>,

@@ -588,12 +588,12 @@ impl Config {
         self.listening.listen.given().map_or(&[], ListenList::as_slice)
     }
 
-    /// Where it comes in encrypted.
+    /// The addresses that speak TLS.
     pub fn tls_addresses(&self) -> &[Address] {
         self.tls.tls_listen.given().map_or(&[], ListenList::as_slice)
     }
 
-    /// Who may read across origins where no rule says otherwise.
+    /// The CORS policy of paths without one of their own. `None`: off.
     pub fn site_cors(&self) -> Option<Arc<CorsPolicy>> {
         let list = self.security.cors_origins.given()?;
         Some(Arc::new(CorsPolicy::new(list.origins(), self.security.cors_max_age.get())))

@@ -99,7 +99,7 @@ impl Files {
         let loader = &self.loader;
         *loader.handles.times.write() = Arc::clone(&settings.config.open_files);
         self.shared.root_monitor.configure(settings);
-        if settings.has_same_effect_as(&loader.settings) && rules.say_the_same_as(&loader.rules) {
+        if settings.has_same_effect_as(&loader.settings) && rules.has_same_effect_as(&loader.rules) {
             return self.clone();
         }
         self.with_loader(Loader {

@@ -55,7 +55,7 @@ impl Rules {
     }
 
     /// True if the other rules give every path the same policy.
-    pub(crate) fn say_the_same_as(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_effect_as(&self, other: &Self) -> bool {
         self.rules == other.rules && self.site_wide == other.site_wide
     }
 
@@ -74,7 +74,7 @@ impl Rules {
     }
 
     /// True if some path requires authentication.
-    pub(crate) fn close_anything(&self) -> bool {
+    pub(crate) fn restrict_access(&self) -> bool {
         self.rules.iter().any(|rule| rule.effects.closed().is_some())
     }
 
@@ -281,7 +281,7 @@ mod tests {
             rule("*.gz", access("basic")),
         ];
         let rules = Rules::new(&Config { rules, ..Config::default() });
-        assert!(rules.close_anything());
+        assert!(rules.restrict_access());
         for (text, expected) in [
             ("/a.pdf", "link"),
             ("/a.pdf.br", "link"),
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(locks.collect::<Vec<_>>().join(" "), expected, "{text}");
         }
         let open = vec![rule("*", access("public")), rule("*", RuleEffects::default())];
-        assert!(!Rules::new(&Config { rules: open, ..Config::default() }).close_anything());
+        assert!(!Rules::new(&Config { rules: open, ..Config::default() }).restrict_access());
     }
 
     #[test]

@@ -399,7 +399,7 @@ fn resolve_limits_beside(
         Err(error) => errors.push(error),
     }
     errors.push(ConfigError::Conflict(format!(
-        "that would hold after a restart, but not beside what stays until then, as the {handles} handles do"
+        "this would be valid after a restart; until then the {handles} file handles stay reserved"
     )));
     Err(ConfigErrors::from(errors))
 }

@@ -64,7 +64,7 @@ impl SiteSettings {
         let config = Arc::new(loaded.config.clone());
         Ok(Self {
             redirects: Arc::clone(&loaded.redirects),
-            has_access_rules: files.loader.rules.close_anything(),
+            has_access_rules: files.loader.rules.restrict_access(),
             logs_requests: request_log::is_written(&config.logging),
             https_policy: HttpsPolicy::new(&config, has_tls),
             authenticator: Authenticator::new(&config, &loaded.access)?,
@@ -80,7 +80,7 @@ impl SiteSettings {
     pub fn reconfigured(&self, config: Arc<Config>, loaded: &LoadedConfig, files: Files) -> Self {
         Self {
             redirects: Arc::clone(&loaded.redirects),
-            has_access_rules: files.loader.rules.close_anything(),
+            has_access_rules: files.loader.rules.restrict_access(),
             logs_requests: request_log::is_written(&config.logging),
             https_policy: self.https_policy.reconfigured(&config),
             authenticator: self.authenticator.reconfigured(&config, &loaded.access),

@@ -827,7 +827,7 @@ fn useless_or_malformed_credentials_are_reported_at_start() {
     let message = stderr(&run(&mut site.command()));
     for (way, setting) in [("link", "LINK_KEYS"), ("bearer", "TOKENS"), ("basic", "PASSWORDS")] {
         let line = format!(
-            ".pagecast.toml:2: rule.access: the way {way} opens nothing without PAGECAST_{setting}_FILE, which is off"
+            ".pagecast.toml:2: rule.access: the method {way} requires PAGECAST_{setting}_FILE, which is off"
         );
         assert!(message.contains(&line), "{message}");
     }

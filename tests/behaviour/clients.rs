@@ -445,8 +445,5 @@ fn a_proxy_protocol_without_trusted_proxies_is_refused_at_the_start() {
     let output = once().env("PAGECAST_PROXY_PROTOCOL", "on").command().output().unwrap();
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        message.contains("PAGECAST_PROXY_PROTOCOL=on is of no use without PAGECAST_TRUSTED_PROXIES"),
-        "{message}"
-    );
+    assert!(message.contains("PAGECAST_PROXY_PROTOCOL=on requires PAGECAST_TRUSTED_PROXIES"), "{message}");
 }

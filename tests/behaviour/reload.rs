@@ -203,7 +203,7 @@ fn limits_change_and_are_still_validated_together() {
     std::fs::write(server.root.join(".pagecast.toml"), "handles = 8\nmax_connections = 176\nindex = 'a.txt'")
         .unwrap();
     server.hang_up(REFUSED);
-    assert!(server.log().contains("that would hold after a restart"), "{}", server.log());
+    assert!(server.log().contains("this would be valid after a restart"), "{}", server.log());
     assert_eq!(server.get("/").status, 404);
 }
 
@@ -225,7 +225,7 @@ fn live_settings_are_checked_beside_those_that_stay_until_a_restart() {
         std::fs::write(server.root.join(".pagecast.toml"), after).unwrap();
         server.hang_up(REFUSED);
         let log = server.log();
-        assert!(log.contains(reason) && log.contains("that would hold after a restart"), "{log}");
+        assert!(log.contains(reason) && log.contains("this would be valid after a restart"), "{log}");
     }
 }
 
