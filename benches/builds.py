@@ -71,12 +71,16 @@ def start(binary, port, scratch):
         "PAGECAST_ROOT": f"{scratch}/site", "PAGECAST_LISTEN": f"127.0.0.1:{port}", "PAGECAST_ADMIN_LISTEN": "off",
         "PAGECAST_TLS_LISTEN": f"127.0.0.1:{port + 1}", "PAGECAST_TLS_CERT": f"{scratch}/cert.pem",
         "PAGECAST_TLS_KEY": f"{scratch}/key.pem", "PAGECAST_COMPRESS": "off", "PAGECAST_DRAIN_DELAY": "0s",
-        "PAGECAST_WORKERS": "1", "PAGECAST_LOG": "warn",
+        "PAGECAST_WORKERS": "1", "PAGECAST_LOG": "error",
     }
     process = subprocess.Popen(["taskset", "-c", "0", binary], env={**os.environ, **env})
     ports = {"http": port, "https": port + 1}
-    for at in ports.values():
-        wait_for(at, binary)
+    try:
+        for at in ports.values():
+            wait_for(at, binary)
+    except BaseException:
+        process.kill()
+        raise
     return process, ports
 
 

@@ -4,7 +4,7 @@
 //! - `reload`, `worker_updates`: reload of the configuration, and how workers get the new one
 //! - `config_reads`, `config_change`: what a reload reads, and what it changes
 //! - `handover`: listening sockets from a service manager or a predecessor, and to a successor
-//! - `warmup`: cache warmup after a restart or on request
+//! - `warmup`: cache warm-up after a restart or on request
 
 pub(crate) mod config_change;
 pub(crate) mod config_reads;

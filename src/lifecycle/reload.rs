@@ -49,7 +49,7 @@ pub struct ReloadRequests {
 pub(crate) struct Reloader {
     given: ProcessInputs,
     pub(crate) targets: ReloadTargets,
-    /// One thread: a file system that hangs holds up reloads alone.
+    /// One thread: a file system that hangs holds up reloads, renewed certificates and redirects, but no traffic.
     pub(crate) reads: ConfigReads,
     /// Fingerprint of the certificate files that were read last, if they are not usable.
     refused: Mutex<Option<[u8; 32]>>,
@@ -194,7 +194,15 @@ impl Reloader {
                 }
                 // Errors have been logged.
                 _ if is_configuration => drop(self.reload().await),
-                _ => self.reload_redirects().await,
+                _ => {
+                    if self
+                        .reload_redirects()
+                        .await
+                        .is_err_and(|error| matches!(error, ReloadError::Unread(_)))
+                    {
+                        notify_later(&requests.redirects);
+                    }
+                }
             }
         }
     }
@@ -222,11 +230,14 @@ impl Reloader {
     }
 
     /// Reads the redirects again, as [`reload`](Self::reload) does.
-    async fn reload_redirects(&self) {
+    async fn reload_redirects(&self) -> Result<(), ReloadError> {
         let _turn = self.turn.lock().await;
-        if let Err(error) = self.read_and_apply_redirects().await {
-            error.log("_redirects");
-        }
+        self.read_and_apply_redirects().await.inspect_err(|error| {
+            // The read that hangs was logged when it missed its deadline.
+            if !matches!(error, ReloadError::Unread(ReadLost::Blocked)) {
+                error.log("_redirects");
+            }
+        })
     }
 
     async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
@@ -335,8 +346,11 @@ impl Reloader {
         let fingerprint = CertificateFiles::fingerprint(&found);
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
-        *self.refused.lock() = fingerprint.filter(|_| parsed.is_err());
-        if let (Err(_), Some(tls)) = (&parsed, &self.targets.tls) {
+        // A deadline that was missed says nothing about the files.
+        let is_refused =
+            !matches!(&parsed, Ok(_) | Err(ReloadError::Unread(ReadLost::TimedOut | ReadLost::Blocked)));
+        *self.refused.lock() = fingerprint.filter(|_| is_refused);
+        if let (true, Some(tls)) = (is_refused, &self.targets.tls) {
             tls.bad_certificates.fetch_add(1, Ordering::Relaxed);
         }
         parsed
@@ -402,6 +416,15 @@ fn resolve_limits_beside(
         "this would be valid after a restart; until then the {handles} file handles stay reserved"
     )));
     Err(ConfigErrors::from(errors))
+}
+
+/// Requests a read again after a pause, for one that a hanging file system prevented.
+fn notify_later(request: &Arc<Notify>) {
+    let request = Arc::clone(request);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
+        request.notify_one();
+    });
 }
 
 /// What a reload changes, as text.

@@ -289,7 +289,7 @@ mod tests {
         updates: Vec<UpdateReceiver<SiteSettings>>,
         admin: Admin,
         address: String,
-        _root: tempfile::TempDir,
+        root: tempfile::TempDir,
     }
 
     impl Reloadable {
@@ -311,7 +311,7 @@ mod tests {
             let admin = start_admin(listeners.admin, &components.context).unwrap().unwrap();
             components.context.lifecycle.advance(Phase::Ready);
             let address = url.strip_prefix("http://").unwrap().to_owned();
-            Self { components, updates, admin, address, _root: root }
+            Self { components, updates, admin, address, root }
         }
 
         /// Starts the next worker: from now on it applies updates.
@@ -395,6 +395,32 @@ mod tests {
             while server.reloads().0 == 0 {
                 assert!(std::time::Instant::now() < deadline, "still refused");
                 server.post_reload().await;
+            }
+            server.admin.stop();
+        });
+    }
+
+    #[test]
+    fn redirects_that_could_not_be_read_because_of_a_hanging_read_are_read_again() {
+        System::new().block_on(async {
+            let mut server = Reloadable::start().await;
+            server.start_worker();
+            server.start_worker();
+            let context = &server.components.context;
+            let requests = ReloadRequests::default();
+            let listening = Arc::clone(&context.reloader).listen(requests.clone(), context.lifecycle.clone());
+            actix_rt::spawn(listening);
+            let free = hang(&context.reloader.reads).await;
+            std::fs::write(server.root.path().join("_redirects"), "/old /new 302\n").unwrap();
+            requests.redirects.notify_one();
+            let has_redirects = || !context.reloader.current.load().view.redirects.is_empty();
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            assert!(!has_redirects());
+            drop(free);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while !has_redirects() {
+                assert!(std::time::Instant::now() < deadline, "not read again");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
             server.admin.stop();
         });

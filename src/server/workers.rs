@@ -88,11 +88,10 @@ impl Workers {
         self.end(Some(config.stopping.shutdown_timeout.get()), stops).await
     }
 
-    /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns 0, the responses cut.
+    /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns the number of workers that did not end; no response is cut.
     pub(super) async fn abandon(self) -> usize {
         log::info!("stopping: the predecessor goes on serving");
-        join(self.arbiters).await;
-        0
+        join(self.arbiters).await
     }
 
     /// Closes the listeners, waits for responses under way, at most for `timeout` (`None`: a second request to stop has come), and
@@ -109,9 +108,14 @@ impl Workers {
         if !is_over {
             let _ = tokio::time::timeout(THREAD_END_TIMEOUT, self.all_finished()).await;
         }
-        let silent = if self.cut.is_closed() { 0 } else { self.arbiters.len() - self.reports };
-        join(self.arbiters).await;
-        self.cut_so_far + silent
+        let is_complete = self.cut.is_closed();
+        while let Ok(cut) = self.cut.try_recv() {
+            self.cut_so_far += cut;
+            self.reports += 1;
+        }
+        let silent = if is_complete { 0 } else { self.arbiters.len() - self.reports };
+        // A worker without a report is most likely one that does not end either.
+        self.cut_so_far + silent.max(join(self.arbiters).await)
     }
 
     async fn all_finished(&mut self) {
@@ -123,21 +127,26 @@ impl Workers {
 }
 
 /// Ends the threads, and logs those that do not end within [`THREAD_END_TIMEOUT`]: a call on a file system that hangs can't be
-/// interrupted, and the end of the process does not wait for it.
-async fn join(arbiters: Vec<Arbiter>) {
+/// interrupted, and the end of the process does not wait for it. Returns their number.
+async fn join(arbiters: Vec<Arbiter>) -> usize {
     let deadline = Instant::now() + THREAD_END_TIMEOUT;
     let join = |arbiter: Arbiter| {
         arbiter.stop();
         actix_rt::spawn(run_on_own_thread(move || arbiter.join()))
     };
     let joining: Vec<_> = arbiters.into_iter().map(join).collect();
+    let mut running = 0;
     for (worker, joined) in (1..).zip(joining) {
         match tokio::time::timeout_at(deadline, joined).await {
             Ok(Ok(Some(Err(_)))) => log::error!("a worker panicked"),
             Ok(_) => {}
-            Err(_) => log::error!("worker {worker} does not stop: the process ends without waiting for it"),
+            Err(_) => {
+                log::error!("worker {worker} does not stop: the process ends without waiting for it");
+                running += 1;
+            }
         }
     }
+    running
 }
 
 /// Logs what the workers do at the end: `first` for `time`, unless that is zero.

@@ -20,6 +20,7 @@ impl HttpError {
     /// encodings.
     pub(crate) fn respond(self, is_head: bool, policy: &PathPolicy, varies: bool) -> HttpResponse {
         let (status, make) = (self.status(), || self.block(policy, varies));
+        // Only one canned response has this status.
         let is_usual = status == StatusCode::NOT_FOUND && !varies;
         let (block, body_at) = if is_usual { policy.not_found.get_or_init(make).clone() } else { make() };
         text_response(status, block, body_at, is_head)

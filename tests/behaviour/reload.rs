@@ -213,7 +213,7 @@ fn live_settings_are_checked_beside_those_that_stay_until_a_restart() {
         (
             "proxy_protocol = 'require'\ntrusted_proxies = '127.0.0.1'",
             "",
-            "PAGECAST_PROXY_PROTOCOL=require is of no use",
+            "PAGECAST_PROXY_PROTOCOL=require requires PAGECAST_TRUSTED_PROXIES",
         ),
         (
             "heap_bytes = '256KiB'\nheap_file_bytes = '64KiB'",
