@@ -46,7 +46,7 @@ async function run() {
   breaker = new AbortController();
   buttons({ running: true });
   const from = arrival.length;
-  say(from ? `Resuming at byte ${number(from)}.` : "Asking for the first range.");
+  say(from ? `Resuming at byte ${number(from)}.` : "Requesting the first range.");
   try {
     while (!arrival.complete) await fetchNextRange(breaker.signal);
     await verify();
@@ -306,7 +306,7 @@ async function askTwice() {
   try {
     const first = await exchange("first", {});
     const tag = first.response.headers.get("etag");
-    if (!tag) return tell("The response carries no entity tag, so there is nothing to ask with.", "bad");
+    if (!tag) return tell("The response carries no entity tag, so there is nothing to compare.", "bad");
     const second = await exchange("second", { "If-None-Match": tag });
     const saved = second.response.status === 304;
     tell(`First ${first.response.status} with ${number(first.length)} bytes, then ${second.response.status} with ${number(second.length)}.`, saved ? "good" : "bad");
