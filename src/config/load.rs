@@ -51,6 +51,7 @@ pub fn load(
     disk: &dyn FileReader,
 ) -> Result<LoadedConfig, ConfigErrors> {
     let ProcessInputs { command_line, config_use, facts, .. } = inputs;
+    let is_line_sound = errors.is_empty();
     let mut draft = ConfigDraft { errors, ..ConfigDraft::default() };
     let environment = read_environment(inputs.variables.iter().cloned(), &mut draft.errors);
     draft.loaded.file = draft.config_file([command_line, &environment]);
@@ -65,7 +66,10 @@ pub fn load(
     }
     draft.check_together(CHECKS);
     if matches!(config_use, ConfigUse::Serving | ConfigUse::Tree) {
-        draft.read_root(inputs.similar_command, disk);
+        // After an error of the command line it is not known whether the default root was meant.
+        if is_line_sound || *draft.loaded.origins.of("root") != ValueOrigin::Default {
+            draft.read_root(inputs.similar_command, disk);
+        }
     }
     if *config_use == ConfigUse::Serving {
         draft.check_together(SERVING_CHECKS);

@@ -21,7 +21,9 @@ pub(crate) fn start(config: &Config) {
         log::set_max_level(logger.current.load().filter());
     }
     if let Some(renamed) = renamed_targets(&config.logging.log) {
-        log::warn!("PAGECAST_LOG has former names of log targets, which the next release ignores: {renamed}");
+        log::warn!(
+            "the log filter (PAGECAST_LOG) has former names of log targets, which the next release ignores: {renamed}"
+        );
     }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
@@ -62,6 +64,8 @@ fn build(config: &Config) -> env_logger::Logger {
     let mut builder = Builder::new();
     // Libraries log their threads and every frame. A filter that names them overrides this.
     builder.filter_module("actix_server", LevelFilter::Warn).filter_module("h2", LevelFilter::Warn);
+    // The warning of former names is shown whatever else is filtered out.
+    builder.filter_module(module_path!(), LevelFilter::Warn);
     builder.parse_filters(&env_filter(&config.logging.log));
     if config.logging.log_format == LogFormat::Json {
         builder.format(|line, record| write_json(line, record, Timestamp::now()));
@@ -90,6 +94,19 @@ mod tests {
     use super::*;
     use log::Level;
     use serde_json::{Value, json};
+
+    #[test]
+    fn the_warning_of_former_targets_passes_a_filter_of_targets_alone() {
+        for filter in ["pagecast::wire=debug", "error,pagecast::guard::access::link=debug"] {
+            let mut config = Config::default();
+            Arc::make_mut(&mut config.logging).log = filter.parse().unwrap();
+            let logger = build(&config);
+            let passes =
+                |target, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
+            assert!(passes(module_path!().trim_end_matches("::tests"), Level::Warn), "{filter}");
+            assert!(!passes("pagecast::server::run", Level::Warn), "{filter}");
+        }
+    }
 
     #[test]
     fn any_message_is_one_line_of_valid_json() {

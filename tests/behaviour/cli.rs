@@ -48,6 +48,19 @@ fn all_errors_are_reported_together_before_any_address_is_bound() {
 }
 
 #[test]
+fn an_error_of_the_command_line_brings_none_of_the_default_root() {
+    let site = Site::new();
+    for arguments in [&["sign", "no/slash"][..], &["--foo", "site"], &["sign", "/a", "--expires", "soon"]] {
+        let output = run(site.command().env_remove("PAGECAST_ROOT").current_dir(site.path()).args(arguments));
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(!message.contains("root (default)"), "{message}");
+    }
+    let output = run(site.command().env_remove("PAGECAST_ROOT").current_dir(site.path()).arg("config"));
+    assert!(stderr(&output).contains("root (default): the value \"static\""), "{}", stderr(&output));
+}
+
+#[test]
 fn an_unknown_name_is_reported_with_the_nearest_known_one() {
     for (name, nearest) in [
         ("PAGECAST_RO0T", "PAGECAST_ROOT"),
