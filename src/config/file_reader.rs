@@ -7,9 +7,9 @@ use std::path::Path;
 
 /// File access of the loader: the disk of the machine, unless a test replaces it.
 pub trait FileReader {
-    /// The bytes of a file.
+    /// The bytes of a file, at most [`BYTES_MAX`].
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        read_bounded(fs::File::open(path)?)
     }
 
     /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
@@ -20,14 +20,12 @@ pub trait FileReader {
     /// The bytes of a credential file, and whether other users can read it. Never waits for a writer.
     fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(SecretFile { bytes, is_exposed: metadata.mode() & OTHERS_READ != 0 })
+        Ok(SecretFile { bytes: read_bounded(file)?, is_exposed: metadata.mode() & OTHERS_READ != 0 })
     }
 
     /// True if a path is inside a directory after symbolic links are resolved.
@@ -67,5 +65,39 @@ impl FileReader for RegularFiles {
     }
 }
 
+fn read_bounded(file: fs::File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.take(BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Largest file of a configuration. The longest valid `_redirects` file is smaller.
+const BYTES_MAX: u64 = 32 << 20;
+
 /// The bit of a mode that lets everybody read.
 const OTHERS_READ: u32 = 0o004;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_larger_than_the_bound_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large.toml");
+        let file = fs::File::create(&path).unwrap();
+        for (length, is_read) in [(BYTES_MAX, true), (BYTES_MAX + 1, false), (BYTES_MAX << 10, false)] {
+            file.set_len(length).unwrap();
+            for outcome in [SystemFileReader.read(&path), SystemFileReader.read_regular(&path)] {
+                match outcome {
+                    Ok(bytes) => assert!(is_read && bytes.len() as u64 == length, "{length}"),
+                    Err(error) => {
+                        assert!(!is_read && error.to_string().contains("larger than 33554432"), "{error}")
+                    }
+                }
+            }
+        }
+    }
+}
