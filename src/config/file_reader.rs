@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// File access of the loader: the disk of the machine, unless a test replaces it.
 pub trait FileReader {
-    /// The bytes of a file, at most [`BYTES_MAX`].
+    /// The bytes of a file. An error if it is larger than 32 MiB.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         read_bounded(fs::File::open(path)?)
     }
