@@ -146,6 +146,11 @@ impl ReloadError {
         }
     }
 
+    /// True if a file system that hangs is the cause: nothing is known about the files.
+    fn is_delay(&self) -> bool {
+        matches!(self, Self::Unread(ReadLost::TimedOut | ReadLost::Blocked))
+    }
+
     /// Logs why a reload failed, and what is in effect now.
     fn log(&self, what: &str) {
         for line in self.lines() {
@@ -194,15 +199,7 @@ impl Reloader {
                 }
                 // Errors have been logged.
                 _ if is_configuration => drop(self.reload().await),
-                _ => {
-                    if self
-                        .reload_redirects()
-                        .await
-                        .is_err_and(|error| matches!(error, ReloadError::Unread(_)))
-                    {
-                        notify_later(&requests.redirects);
-                    }
-                }
+                _ => self.reload_redirects(&requests.redirects).await,
             }
         }
     }
@@ -229,15 +226,17 @@ impl Reloader {
         outcome.inspect_err(|error| error.log("the configuration"))
     }
 
-    /// Reads the redirects again, as [`reload`](Self::reload) does.
-    async fn reload_redirects(&self) -> Result<(), ReloadError> {
+    /// Reads the redirects again, as [`reload`](Self::reload) does. Makes `request` once more if a read that hangs delays this.
+    async fn reload_redirects(&self, request: &Arc<Notify>) {
         let _turn = self.turn.lock().await;
-        self.read_and_apply_redirects().await.inspect_err(|error| {
-            // The read that hangs was logged when it missed its deadline.
-            if !matches!(error, ReloadError::Unread(ReadLost::Blocked)) {
-                error.log("_redirects");
-            }
-        })
+        let Err(error) = self.read_and_apply_redirects().await else { return };
+        // The read that hangs was logged when it missed its deadline.
+        if !matches!(error, ReloadError::Unread(ReadLost::Blocked)) {
+            error.log("_redirects");
+        }
+        if error.is_delay() {
+            notify_later(request);
+        }
     }
 
     async fn read_and_apply_redirects(&self) -> Result<(), ReloadError> {
@@ -258,7 +257,7 @@ impl Reloader {
         let Some(tls) = &self.targets.tls else { return };
         let mut seen = None;
         loop {
-            tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
+            tokio::time::sleep(FILES_CHECK_INTERVAL).await;
             let _turn = self.turn.lock().await;
             let current = self.current.load_full();
             let found = match self.reads.run(move || CertificateFiles::read(&current.view.config)).await {
@@ -347,8 +346,7 @@ impl Reloader {
         let parse = || found?.map(CertificateFiles::into_certificates).transpose();
         let parsed = self.blocking(move || parse().map_err(ConfigErrors::from)).await;
         // A deadline that was missed says nothing about the files.
-        let is_refused =
-            !matches!(&parsed, Ok(_) | Err(ReloadError::Unread(ReadLost::TimedOut | ReadLost::Blocked)));
+        let is_refused = parsed.as_ref().is_err_and(|error| !error.is_delay());
         *self.refused.lock() = fingerprint.filter(|_| is_refused);
         if let (true, Some(tls)) = (is_refused, &self.targets.tls) {
             tls.bad_certificates.fetch_add(1, Ordering::Relaxed);
@@ -422,7 +420,7 @@ fn resolve_limits_beside(
 fn notify_later(request: &Arc<Notify>) {
     let request = Arc::clone(request);
     tokio::task::spawn_local(async move {
-        tokio::time::sleep(CERTIFICATES_CHECK_INTERVAL).await;
+        tokio::time::sleep(FILES_CHECK_INTERVAL).await;
         request.notify_one();
     });
 }
@@ -456,8 +454,8 @@ fn replace_certificates(tls: &Tls, certificates: Option<Certificates>) {
 /// What stays as it was if certificates are refused, for the log.
 const CERTIFICATES: &str = "the set of certificates";
 
-/// How often the certificate files are read. Whole: their dates don't show every change, and they are short.
-const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the certificate files are read, and redirects that could not be. Whole: their dates don't show every change, and they are short.
+const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a reload waits for the workers. An event loop that runs applies an update within milliseconds; clients of
 /// `POST /reload` and service managers wait longer than this.
