@@ -12,6 +12,8 @@ standard error of that ratio. Needs wrk and openssl (Debian: wrk openssl).
 """
 import argparse, glob, os, random, re, signal, socket, statistics, subprocess, sys, tempfile, time
 
+from encrypted import certificate
+
 CASES = {
     "hot-1k": ("http", "/1k.css", []),
     "hot-10k": ("http", "/10k.js", []),
@@ -46,9 +48,7 @@ def make_site(scratch):
     for name, size in SIZES:
         with open(f"{scratch}/site/{name}", "wb") as out:
             out.write(os.urandom(size))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-keyout", f"{scratch}/key.pem", "-out", f"{scratch}/cert.pem"], check=True, capture_output=True)
+    certificate(scratch)
 
 
 def one_start(args, builds, cases, scratch, rates):

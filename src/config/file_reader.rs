@@ -1,15 +1,17 @@
 //! File access of the loader.
 
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::sys::regular_file::{open_regular, read_at_most};
 
 /// File access of the loader: the disk of the machine, unless a test replaces it.
 pub trait FileReader {
     /// The bytes of a file. An error if it is larger than 32 MiB.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        read_bounded(fs::File::open(path)?)
+        read_at_most(fs::File::open(path)?, BYTES_MAX)
     }
 
     /// The bytes of a regular file; never waits for a writer, as reading a fifo does.
@@ -19,13 +21,10 @@ pub trait FileReader {
 
     /// The bytes of a credential file, and whether other users can read it. Never waits for a writer.
     fn read_private(&self, path: &Path) -> io::Result<SecretFile> {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        Ok(SecretFile { bytes: read_bounded(file)?, is_exposed: metadata.mode() & OTHERS_READ != 0 })
+        let irregular = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+        let file = open_regular(path)?.ok_or_else(irregular)?;
+        let is_exposed = file.metadata()?.mode() & OTHERS_READ != 0;
+        Ok(SecretFile { bytes: read_at_most(file, BYTES_MAX)?, is_exposed })
     }
 
     /// True if a path is inside a directory after symbolic links are resolved.
@@ -63,14 +62,6 @@ impl FileReader for RegularFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.read_regular(path)
     }
-}
-
-fn read_bounded(file: fs::File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if file.take(BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("it is larger than {BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Largest file of a configuration. The longest valid `_redirects` file is smaller.

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_read_and_written() {
+    fn methods_are_read_and_written() {
         for (text, written) in [
             ("public", "public"),
             ("link", "link"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_rt::Arbiter;
 use actix_rt::task::JoinHandle;
+use futures_util::FutureExt;
 use futures_util::future::select;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -88,7 +89,8 @@ impl Workers {
         self.end(Some(config.stopping.shutdown_timeout.get()), stops).await
     }
 
-    /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns the number of workers that did not end; no response is cut.
+    /// Ends workers that have accepted nothing yet: the predecessor has all connections. Returns the number of workers
+    /// that did not end; no response is cut.
     pub(super) async fn abandon(self) -> usize {
         log::info!("stopping: the predecessor goes on serving");
         join(self.arbiters).await
@@ -109,10 +111,8 @@ impl Workers {
             let _ = tokio::time::timeout(THREAD_END_TIMEOUT, self.all_finished()).await;
         }
         let is_complete = self.cut.is_closed();
-        while let Ok(cut) = self.cut.try_recv() {
-            self.cut_so_far += cut;
-            self.reports += 1;
-        }
+        // Reports that came meanwhile.
+        let _ = self.all_finished().now_or_never();
         let silent = if is_complete { 0 } else { self.arbiters.len() - self.reports };
         // A worker without a report is most likely one that does not end either.
         self.cut_so_far + silent.max(join(self.arbiters).await)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::files::policy::PathPolicy;
@@ -15,7 +15,7 @@ use crate::site::cors::mark_cors;
 use crate::site::integrity::verify;
 use crate::site::reply::{ReplyBody, add_lines, page};
 use crate::site::representation::{open, select};
-use crate::site::request_facts::RequestHeaders;
+use crate::site::request_facts::{RequestHeaders, is_head};
 use crate::site::resolution::EarlyResponse;
 use crate::site::settings::Site;
 
@@ -115,10 +115,6 @@ impl Site {
         self.error_pages.borrow_mut()[index] = Some(found.name);
         found.lookup.into_file()
     }
-}
-
-fn is_head(request: &HttpRequest) -> bool {
-    *request.method() == Method::HEAD
 }
 
 fn index(status: StatusCode) -> Option<usize> {

@@ -12,6 +12,7 @@ use crate::site::access::{admit, apply_cache_policy, is_public, keep_private};
 use crate::site::cors::{add_cors, mark_cors};
 use crate::site::https_policy::Rejection;
 use crate::site::reply::{add_lines, redirect};
+use crate::site::request_facts::is_head;
 use crate::site::settings::Site;
 
 /// What a middleware wraps: the next middleware, or the site.
@@ -50,7 +51,7 @@ pub(crate) async fn admission(site: &Site, request: ServiceRequest, next: &Next)
         Err(exceeded) => {
             let policy = site.settings.policy_of(request.request());
             let error = HttpError::TooManyRequests(exceeded.retry_after);
-            let mut response = error.respond(is_head(&request), &policy, false);
+            let mut response = error.respond(is_head(request.request()), &policy, false);
             mark_cors(&policy, &mut response);
             request.into_response(response)
         }
@@ -77,7 +78,7 @@ pub(crate) async fn https_policy(site: &Site, request: ServiceRequest, next: &Ne
             let (moved, kept) = (StatusCode::MOVED_PERMANENTLY, StatusCode::PERMANENT_REDIRECT);
             redirect(if is_read(&request) { moved } else { kept }, &policy, &location)
         }
-        Rejection::Error(error) => error.respond(is_head(&request), &policy, false),
+        Rejection::Error(error) => error.respond(is_head(request.request()), &policy, false),
     };
     mark_cors(&policy, &mut response);
     if SitePath::parse(request.path().as_bytes()).is_ok_and(|target| !is_public(settings, &target.path)) {
@@ -109,8 +110,4 @@ pub(crate) async fn authentication(site: &Site, request: ServiceRequest, next: &
 
 fn is_read(request: &ServiceRequest) -> bool {
     [Method::GET, Method::HEAD].contains(request.method())
-}
-
-fn is_head(request: &ServiceRequest) -> bool {
-    *request.method() == Method::HEAD
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use actix_web::HttpRequest;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::http::accept;
@@ -103,6 +104,11 @@ impl<'a> RequestHeaders<'a> {
         };
         RequestFacts { head_only, range: self.range.as_deref(), preconditions }
     }
+}
+
+/// True if the response has no content because of the method.
+pub(crate) fn is_head(request: &HttpRequest) -> bool {
+    *request.method() == Method::HEAD
 }
 
 /// True if the client prefers JSON to HTML.

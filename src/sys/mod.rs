@@ -12,6 +12,7 @@ pub(crate) mod kernel;
 pub mod memory;
 pub(crate) mod own_thread;
 pub(crate) mod random;
+pub(crate) mod regular_file;
 pub mod service_manager;
 pub mod system_facts;
 pub(crate) mod temp_file;

@@ -1,8 +1,6 @@
 //! Reads certificate chains and keys from PEM files (RFC 7468), keys in PKCS #8, PKCS #1 or SEC 1.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +15,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::names::CertificateNames;
 use crate::config::{Config, ConfigError};
+use crate::sys::regular_file::{open_regular, read_at_most};
 
 /// Certificates with their keys, in the order of the configuration; never empty.
 #[derive(Debug)]
@@ -227,17 +226,8 @@ impl File {
 
 /// Reads a regular file of at most [`LENGTH_MAX`] bytes. Does not wait on a FIFO.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LENGTH_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LENGTH_MAX {
-        return Err(io::Error::other(format!("larger than {LENGTH_MAX} bytes")));
-    }
-    Ok(bytes)
+    let file = open_regular(path)?.ok_or_else(|| io::Error::other("not a regular file"))?;
+    read_at_most(file, LENGTH_MAX)
 }
 
 const LENGTH_MAX: u64 = 1 << 20;
