@@ -21,8 +21,8 @@ const LENGTH: usize = 3 * BATCH as usize + 123;
 fn clients_of_one_cold_file_share_its_reads() {
     let bytes = pattern(8 * BATCH as usize, 1);
     let (server, disk) = cold(Site::new().file("x", &bytes));
-    // So slow that the second client finds reads under way.
-    disk.inject(When::every(Call::Populate), InjectedFault::Delay(Duration::from_millis(10)));
+    // So slow that the last client finds reads under way.
+    disk.inject(When::every(Call::Populate), InjectedFault::Delay(Duration::from_millis(100)));
     let streams: Vec<_> = (1..5).map(|host| server.ask_from(host, "/x")).collect();
     let readers: Vec<_> = streams
         .into_iter()
